@@ -1,0 +1,332 @@
+"""Activation functions: what turns pre-activations into a sparse code, and what keeps that code sparse.
+
+Each class answers four questions.
+
+- ``forward(pre)``: the code of a batch at inference, dense, shape (batch, d_sae).
+- ``select(pre)``: in training, which entries may be active (a :class:`saelite.sparse.Support`)?
+- ``code(z, support)``: the values there, differentiable, from the pre-activations `z` (nnz,) on that support.
+- ``penalty(z, values, support)``: what training adds to the reconstruction error, a scalar.
+
+``attach`` gives it the size of the dictionary, ``calibrate`` lets it look at the pre-activations of a first sample.
+The SAE copies the activation function it is given, so one instance may be handed to many.
+"""
+
+import torch
+from torch import nn
+from torch.nn.functional import relu
+
+from saelite.sparse import Support, flatnonzero
+
+
+# How strongly a penalty answers to an L0 off its target at once, as a power of their ratio.
+PROPORTIONAL = 4.0
+
+
+class _ActivationFunction(nn.Module):
+    """What the four have in common: a target number of active latents, and no penalty."""
+
+    def attach(self, d_sae):
+        """Check the settings against the dictionary's size and make what depends on it."""
+        if not 0 < self.target_l0 <= d_sae:
+            raise ValueError(
+                f"{type(self).__name__} cannot keep {self.target_l0} of {d_sae} latents active; "
+                f"choose a number above 0 and at most {d_sae}."
+            )
+
+    def calibrate(self, pre):
+        """Set thresholds from the pre-activations of a first sample, shape (n, d_sae).
+
+        Returns what has to come off every encoder bias to meet the target L0: zero, unless zero is the threshold.
+        """
+        return 0.0
+
+    def penalty(self, z, values, support):
+        return values.new_zeros(())
+
+
+class TopK(_ActivationFunction):
+    """The k largest pre-activations of each sample, if positive (Gao et al., arXiv:2406.04093).
+
+    Parameters
+    ----------
+    k : int
+        Active latents per sample.
+    """
+
+    name = "TopK"
+
+    def __init__(self, k):
+        super().__init__()
+        self.k = self.target_l0 = k
+
+    def settings(self):
+        return {"k": self.k}
+
+    def forward(self, pre):
+        top = pre.topk(self.k, dim=1)
+        return torch.zeros_like(pre).scatter(1, top.indices, relu(top.values))
+
+    def select(self, pre):
+        batch = len(pre)
+        latents = pre.topk(self.k, dim=1, sorted=False).indices.flatten()
+        rows = torch.arange(batch, device=pre.device).repeat_interleave(self.k)
+        return Support(rows, latents, tuple(pre.shape))
+
+    def code(self, z, support):
+        return relu(z)
+
+
+class BatchTopK(_ActivationFunction):
+    """The batch x k largest pre-activations of a whole batch, if positive (Bussmann et al., arXiv:2412.06410).
+
+    At inference a sample must not depend on its neighbours in the batch: a latent is active above one threshold for all
+    latents, the running mean of the smallest value selected in training. It is saved with the SAE.
+
+    Parameters
+    ----------
+    k : int
+        Active latents per sample, on average over the batch.
+    threshold_rate : float in (0, 1]
+        Weight of the newest batch in the running mean.
+    """
+
+    name = "BatchTopK"
+
+    def __init__(self, k, threshold_rate=0.01):
+        super().__init__()
+        self.k = self.target_l0 = k
+        self.threshold_rate = threshold_rate
+        self.register_buffer("threshold", torch.zeros(()))
+        self._guess = 0.0  # where the next batch's candidates start; it changes the speed, never the result
+
+    def settings(self):
+        return {"k": self.k, "threshold_rate": self.threshold_rate}
+
+    def calibrate(self, pre):
+        self.threshold.fill_(threshold_for_l0(pre, self.k))
+        self._guess = 0.0
+        return 0.0
+
+    def forward(self, pre):
+        return pre * (pre > self.threshold)
+
+    @torch.no_grad()
+    def select(self, pre):
+        wanted = len(pre) * self.k
+        flat, values = self._candidates(pre, wanted)
+        if len(values) > wanted:
+            top = values.topk(wanted, sorted=False)
+            smallest = top.values.min()
+            keep = top.indices.sort().values
+            flat = flat[keep]
+        else:
+            smallest = values.min() if len(values) else pre.new_zeros(())
+        self.threshold.lerp_(smallest.to(self.threshold.dtype), self.threshold_rate)
+        self._guess = 0.95 * float(smallest)
+        rows = torch.div(flat, pre.shape[1], rounding_mode="floor")
+        return Support(rows, flat - rows * pre.shape[1], tuple(pre.shape))
+
+    def _candidates(self, pre, wanted):
+        """Entries above a guess just under the last batch's smallest selected value; all positive ones if too few."""
+        for guess in (self._guess, 0.0):
+            flat = flatnonzero(pre > guess)
+            if len(flat) >= wanted:
+                break
+        return flat, pre.flatten()[flat]
+
+    def code(self, z, support):
+        return z
+
+
+class _Penalised(_ActivationFunction):
+    """An activation function whose sparsity comes from a penalty in the loss.
+
+    With `target_l0` the penalty's coefficient is steered, so that architectures can be compared at one L0: a
+    proportional and integral control on the logarithm of L0 over its target. Its integral part, `level`, finds the
+    coefficient that holds the target; its proportional part answers at once and keeps the level from swinging.
+    """
+
+    def __init__(self, target_l0, coefficient, control_rate):
+        super().__init__()
+        if target_l0 is None and coefficient is None:
+            raise ValueError(f"{type(self).__name__} needs a target_l0 to steer to, or a fixed coefficient.")
+        self.steered = target_l0 is not None
+        self.target_l0 = target_l0
+        self.start_coefficient = coefficient
+        self.control_rate = control_rate
+        self.register_buffer("level", torch.tensor(float(coefficient or 0)))
+        self.register_buffer("coefficient", torch.tensor(float(coefficient or 0)))
+
+    def attach(self, d_sae):
+        if self.steered:
+            super().attach(d_sae)
+
+    def _start_at(self, coefficient):
+        """The coefficient to steer from, unless one was given."""
+        if self.start_coefficient is None:
+            self.level.fill_(coefficient)
+            self.coefficient.fill_(coefficient)
+
+    @torch.no_grad()
+    def _steer(self, l0):
+        """One step of the control; `l0` is the batch's mean number of active latents."""
+        ratio = (l0 / self.target_l0).clamp(0.1, 10)
+        self.level.mul_(ratio**self.control_rate)
+        self.coefficient.copy_(self.level * ratio**PROPORTIONAL)
+
+
+class ReLU(_Penalised):
+    """Positive pre-activations, with an L1 penalty on the code.
+
+    Parameters
+    ----------
+    target_l0 : int, optional
+        Steer the penalty to this many active latents per sample.
+    l1_coefficient : float, optional
+        Weight of the mean (over samples) of the code's L1 norm; the start of the steering when `target_l0` is given.
+    control_rate : float
+        How fast the steering's level follows, as a power of L0 over its target per step.
+    """
+
+    name = "ReLU"
+
+    def __init__(self, target_l0=None, l1_coefficient=None, control_rate=0.03):
+        super().__init__(target_l0, l1_coefficient, control_rate)
+
+    def settings(self):
+        return {
+            "target_l0": self.target_l0,
+            "l1_coefficient": self.start_coefficient,
+            "control_rate": self.control_rate,
+        }
+
+    def calibrate(self, pre):
+        if not self.steered:
+            return 0.0
+        threshold = threshold_for_l0(pre, self.target_l0)
+        if threshold > 0:
+            self._start_at(threshold)
+        return threshold
+
+    def forward(self, pre):
+        return relu(pre)
+
+    def select(self, pre):
+        return Support.of(pre > 0)
+
+    def code(self, z, support):
+        return z
+
+    def penalty(self, z, values, support):
+        batch = support.shape[0]
+        if self.training and self.steered:
+            self._steer(torch.tensor(len(values) / batch, device=values.device))
+        return self.coefficient * values.sum() / batch
+
+
+class JumpReLU(_Penalised):
+    """Pre-activations above a learned threshold per latent, with an L0 penalty (Rajamanoharan et al., arXiv:2407.14435).
+
+    A threshold moves the loss only through the entries that it lets in or keeps out, a step whose derivative is zero
+    almost everywhere. Training uses a straight-through estimate: an entry within half a bandwidth of its threshold
+    counts, with weight 1 / bandwidth. Thresholds are learned as logarithms, so they stay positive.
+
+    Parameters
+    ----------
+    target_l0 : int, optional
+        Steer the penalty to this many active latents per sample; also where thresholds start.
+    l0_coefficient : float, optional
+        Weight of the L0 penalty; the start of the steering when `target_l0` is given.
+    bandwidth : float above 0
+        Width of the window, as a share of the threshold at the start (the paper's 0.001 is the same size as its
+        starting threshold of 0.001).
+    control_rate : float
+        How fast the steering's level follows, as a power of L0 over its target per step.
+    """
+
+    name = "JumpReLU"
+
+    def __init__(self, target_l0=None, l0_coefficient=None, bandwidth=0.2, control_rate=0.03):
+        super().__init__(target_l0, l0_coefficient, control_rate)
+        if not bandwidth > 0:
+            raise ValueError(f"bandwidth must be above 0; it is {bandwidth}.")
+        self.relative_bandwidth = bandwidth
+
+    def settings(self):
+        return {
+            "target_l0": self.target_l0,
+            "l0_coefficient": self.start_coefficient,
+            "bandwidth": self.relative_bandwidth,
+            "control_rate": self.control_rate,
+        }
+
+    def attach(self, d_sae):
+        super().attach(d_sae)
+        self.log_threshold = nn.Parameter(torch.full((d_sae,), 0.001).log())
+        self.register_buffer("bandwidth", torch.tensor(0.001 * self.relative_bandwidth))
+
+    def calibrate(self, pre):
+        if self.steered:
+            start = threshold_for_l0(pre, self.target_l0).clamp(min=1e-6)
+            self.log_threshold.data.fill_(start.log())
+            self.bandwidth.fill_(start * self.relative_bandwidth)
+            self._start_at(start**2)  # what an entry at the threshold takes off the squared error
+        return 0.0
+
+    @property
+    def threshold(self):
+        return self.log_threshold.exp()
+
+    def forward(self, pre):
+        return pre * (pre > self.threshold)
+
+    @torch.no_grad()
+    def select(self, pre):
+        # entries in the window below the threshold are off, yet the threshold's gradient sees them
+        return Support.of(pre > self.threshold - self.bandwidth / 2)
+
+    def code(self, z, support):
+        return _Jump.apply(z, self.threshold[support.latents], self.bandwidth)
+
+    def penalty(self, z, values, support):
+        batch = support.shape[0]
+        l0 = _Step.apply(z, self.threshold[support.latents], self.bandwidth).sum() / batch
+        if self.training and self.steered:
+            self._steer(l0.detach())
+        return self.coefficient * l0
+
+
+class _Jump(torch.autograd.Function):
+    """z where z > threshold, else 0; equation 11 of arXiv:2407.14435 for the threshold's gradient."""
+
+    @staticmethod
+    def forward(ctx, z, threshold, bandwidth):
+        ctx.save_for_backward(z, threshold, bandwidth)
+        return z * (z > threshold)
+
+    @staticmethod
+    def backward(ctx, grad):
+        z, threshold, bandwidth = ctx.saved_tensors
+        window = (z - threshold).abs() < bandwidth / 2
+        return grad * (z > threshold), -grad * window * threshold / bandwidth, None
+
+
+class _Step(torch.autograd.Function):
+    """1 where z > threshold, else 0; equation 12 of arXiv:2407.14435 for the threshold's gradient."""
+
+    @staticmethod
+    def forward(ctx, z, threshold, bandwidth):
+        ctx.save_for_backward(z, threshold, bandwidth)
+        return (z > threshold).to(z.dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        z, threshold, bandwidth = ctx.saved_tensors
+        window = (z - threshold).abs() < bandwidth / 2
+        return None, -grad * window / bandwidth, None
+
+
+def threshold_for_l0(pre, l0):
+    """The value that `l0` pre-activations per sample exceed on average, at least zero. Scalar tensor."""
+    wanted = min(int(round(l0 * len(pre))), pre.numel())
+    return pre.flatten().topk(wanted, sorted=False).values.min().clamp(min=0)

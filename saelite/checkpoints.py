@@ -1,0 +1,133 @@
+"""Saving and loading: a folder with ``sae.safetensors`` (tensors) and ``sae.json`` (all that is needed to rebuild them)."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from saelite import activation_functions, baselines
+from saelite.cache import atomic_file, atomic_folder
+from saelite.sae import SAE
+
+FORMAT = "saelite-1"
+_ACTIVATIONS = {cls.__name__: cls for cls in (
+    activation_functions.ReLU, activation_functions.TopK, activation_functions.BatchTopK, activation_functions.JumpReLU,
+)}
+_BASELINES = {cls.__name__: cls for cls in (
+    baselines.FullyTrained, baselines.FrozenDecoder, baselines.SoftFrozenDecoder, baselines.FrozenEncoder,
+)}
+
+
+def settings(sae):
+    """What an SAE was made with, as plain JSON values: architecture, baseline, start, seed, sizes."""
+    return {
+        "d_in": sae.d_in,
+        "d_sae": sae.d_sae,
+        "init": sae.init,
+        "seed": sae.seed,
+        "activation": {"name": type(sae.activation).__name__} | sae.activation.settings(),
+        "baseline": {"name": type(sae.baseline).__name__} | vars(sae.baseline),
+    }
+
+
+def save(sae, folder, **record):
+    """Write an SAE to a folder, whole or not at all.
+
+    Parameters
+    ----------
+    sae : SAE
+    folder : path
+        Must not exist yet.
+    record : JSON values
+        Kept beside the SAE, such as ``training={...}`` and ``data={...}``: a checkpoint should say what trained it.
+
+    Raises
+    ------
+    FileExistsError
+        If there is something at `folder` already.
+    """
+    if Path(folder).exists():
+        raise FileExistsError(f"{folder} exists already; save to another place, or remove it first.")
+    with atomic_folder(folder) as made:
+        save_file(_tensors(sae), made / "sae.safetensors")
+        text = json.dumps({"format": FORMAT, "sae": settings(sae)} | record, indent=1)
+        (made / "sae.json").write_text(text, encoding="utf-8")
+
+
+def load(folder):
+    """Read an SAE that :func:`save` wrote.
+
+    Returns
+    -------
+    (SAE, dict)
+        The SAE in evaluation mode, and everything in its ``sae.json``.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds no such checkpoint, or a damaged one.
+    """
+    folder = Path(folder)
+    try:
+        record = json.loads((folder / "sae.json").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{folder} holds no readable sae.json, so it is not a saelite checkpoint ({error}).") from error
+    if record.get("format") != FORMAT:
+        raise ValueError(f"{folder} is of format {record.get('format')!r}; this version of saelite reads {FORMAT!r}.")
+    try:
+        tensors = load_file(folder / "sae.safetensors")
+        made = dict(record["sae"])
+        activation, baseline = dict(made.pop("activation")), dict(made.pop("baseline"))
+        made["init"] = "iso" if made["init"] == "iso" else tensors["W_dec_start"]
+        sae = SAE(
+            **made,
+            activation=_ACTIVATIONS[activation.pop("name")](**activation),
+            baseline=_BASELINES[baseline.pop("name")](**baseline),
+        )
+        sae.load_state_dict(tensors)
+    except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"The checkpoint in {folder} is damaged; train it again or fetch a whole copy ({error}).") from error
+    return sae.eval(), record
+
+
+def save_training(path, run, step):
+    """Write the state of an unfinished training run to one file, whole or not at all; see :func:`saelite.training.train`."""
+    tensors = {f"sae.{name}": tensor for name, tensor in _tensors(run.sae).items()}
+    tensors["samples_since_fired"] = run.samples_since_fired
+    for number, state in run.optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{number}.{name}": tensor.contiguous() for name, tensor in state.items()}
+    plain = {"step": step, "samples": run.samples, "seconds": run.seconds, "history": run.history}
+    with atomic_file(path) as made:
+        save_file(tensors, made, metadata={"run": json.dumps(plain)})
+
+
+def resume_training(path, run):
+    """Put a run back where :func:`save_training` left it. Returns the number of steps done, 0 if there is no checkpoint."""
+    if not Path(path).exists():
+        return 0
+    try:
+        with safe_open(path, framework="pt") as file:
+            plain = json.loads(file.metadata()["run"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        run.sae.load_state_dict({name[4:]: tensor for name, tensor in tensors.items() if name.startswith("sae.")})
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
+        raise ValueError(f"The training checkpoint {path} cannot be used; delete it to start over ({error}).") from error
+    state = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimiser."):
+            _, number, field = name.split(".")
+            parameter = run.optimiser.param_groups[0]["params"][int(number)]
+            if field != "step":  # moments lie in memory as their parameter does, which a file does not keep
+                tensor = torch.empty_like(parameter, requires_grad=False).copy_(tensor)
+            state.setdefault(int(number), {})[field] = tensor
+    groups = run.optimiser.state_dict()["param_groups"]
+    run.optimiser.load_state_dict({"state": state, "param_groups": groups})
+    run.samples_since_fired.copy_(tensors["samples_since_fired"])
+    run.samples, run.seconds, run.history = plain["samples"], plain["seconds"], plain["history"]
+    return plain["step"]
+
+
+def _tensors(sae):
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in sae.state_dict().items()}

@@ -1,0 +1,51 @@
+"""Random decoder directions: what an SAE knows before it has been trained."""
+
+import torch
+from torch.nn.functional import normalize
+
+
+def iso(d_sae, d_in, seed=0):
+    """Directions uniform on the unit sphere.
+
+    Parameters
+    ----------
+    d_sae, d_in : int
+        Number of directions and their dimension.
+    seed : int
+
+    Returns
+    -------
+    float32 tensor of shape (d_sae, d_in), rows of unit norm
+    """
+    return normalize(torch.randn(d_sae, d_in, generator=torch.Generator().manual_seed(seed)), dim=1)
+
+
+def cov(d_sae, sample, seed=0):
+    """Directions of zero-mean Gaussian vectors with the covariance of the activations (Korznikov et al. 2026, section 4.1).
+
+    Parameters
+    ----------
+    d_sae : int
+        Number of directions.
+    sample : tensor of shape (n, d_in)
+        Activations whose covariance to use; n should be well above d_in.
+    seed : int
+
+    Returns
+    -------
+    float32 tensor of shape (d_sae, d_in), rows of unit norm
+
+    Raises
+    ------
+    ValueError
+        If the sample has fewer than two rows or is not finite.
+    """
+    if sample.ndim != 2 or len(sample) < 2:
+        raise ValueError(f"cov needs a sample of shape (n, d_in) with n of 2 or more, not {tuple(sample.shape)}.")
+    if not sample.isfinite().all():
+        raise ValueError("cov was given a sample with NaN or infinity in it; drop those rows first.")
+    sample = sample.double()
+    covariance = torch.cov(sample.T).reshape(sample.shape[1], sample.shape[1])
+    variances, axes = torch.linalg.eigh(covariance)
+    noise = torch.randn(d_sae, len(variances), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return normalize((noise * variances.clamp(min=0).sqrt()) @ axes.T, dim=1).float()

@@ -1,0 +1,214 @@
+"""How well an SAE reconstructs, how sparse it is, what it recovers; and the nulls that each score is read against."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.optimize import linear_sum_assignment
+from scipy.stats import bootstrap
+from sklearn.decomposition import PCA
+from torch.nn.functional import normalize
+
+from saelite.activation_functions import TopK
+from saelite.sae import SAE, check_finite
+
+
+def explained_variance(x, x_hat):
+    """Share of the variance that a reconstruction explains: ``1 - sum ||x - x_hat||^2 / sum ||x - mean||^2``.
+
+    Equation 5 of Korznikov et al. 2026; the mean is over all samples, sums are in float64. Predicting the mean scores 0,
+    a perfect reconstruction 1, and there is no lower end. Shifting or scaling x and x_hat together changes nothing.
+
+    Parameters
+    ----------
+    x, x_hat : tensors of shape (n, d_in)
+
+    Returns
+    -------
+    float
+    """
+    x, x_hat = x.double(), x_hat.double()
+    return 1 - ((x - x_hat).square().sum() / (x - x.mean(dim=0)).square().sum()).item()
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What :func:`evaluate` measures.
+
+    Attributes
+    ----------
+    explained_variance : float
+    low, high : float
+        95% bootstrap interval of the explained variance over samples (or groups of them). It speaks of the sample that
+        the SAE was tested on, not of other seeds.
+    l0 : float
+        Mean number of active latents per sample.
+    dead : float in [0, 1]
+        Share of latents that fired on none of the samples.
+    firing_frequency : tensor of shape (d_sae,), values in [0, 1]
+        Share of samples on which each latent fired.
+    """
+
+    explained_variance: float
+    low: float
+    high: float
+    l0: float
+    dead: float
+    firing_frequency: torch.Tensor
+
+    def row(self):
+        """The scalars, for a table."""
+        return {
+            "explained_variance": self.explained_variance,
+            "low": self.low,
+            "high": self.high,
+            "l0": self.l0,
+            "dead": self.dead,
+        }
+
+
+@torch.no_grad()
+def evaluate(sae, x, groups=None, chunk=4096):
+    """Explained variance, L0, dead latents and firing frequencies of an SAE on activations it was not trained on.
+
+    Parameters
+    ----------
+    sae : SAE
+    x : tensor of shape (n, d_in)
+    groups : int array of shape (n,), optional
+        What the bootstrap draws: tokens of one text are not independent, so give the number of each token's text.
+    chunk : int
+        Samples at a time.
+
+    Returns
+    -------
+    Scores
+    """
+    check_finite(x)
+    errors, fired, active = [], torch.zeros(sae.d_sae, dtype=torch.float64), 0
+    for part in x.split(chunk):
+        code = sae.encode(part.to(sae.W_dec.device))
+        errors.append((part - sae.decode(code).cpu()).double().square().sum(dim=1))
+        fires = code > 0
+        fired += fires.sum(dim=0).cpu()
+        active += fires.sum().item()
+    error = torch.cat(errors).numpy()
+    value, low, high = _explained_variance_interval(x, error, groups)
+    return Scores(value, low, high, active / len(x), (fired == 0).double().mean().item(), fired / len(x))
+
+
+def nulls(fit, x, *, l0, d_sae, seed=0, groups=None):
+    """What explained variance means nothing at: three scores that need no learned dictionary.
+
+    - *mean prediction*: always the mean of `fit`.
+    - *random dictionary*: an untrained SAE with `iso` directions, the `l0` largest matches of each sample, and one gain.
+    - *PCA*: the first `l0` principal components of `fit`, as many numbers per sample as the SAE has active latents.
+
+    Parameters
+    ----------
+    fit : tensor of shape (m, d_in)
+        What the nulls may look at.
+    x : tensor of shape (n, d_in)
+        What they are tested on.
+    l0 : int
+    d_sae : int
+        Size of the random dictionary.
+    seed : int
+    groups : as in :func:`evaluate`
+
+    Returns
+    -------
+    pandas.DataFrame with columns null, explained_variance, low, high
+    """
+    untrained = SAE(fit.shape[1], d_sae, TopK(l0), seed=seed).eval()
+    untrained.calibrate(fit[:4096])
+    rows = [{"null": "random dictionary"} | evaluate(untrained, x, groups).row()]
+    pca = PCA(min(l0, fit.shape[1]), svd_solver="covariance_eigh").fit(fit.numpy())
+    for name, x_hat in {
+        "mean prediction": fit.mean(dim=0).expand_as(x),
+        f"PCA with {pca.n_components_} components": torch.from_numpy(pca.inverse_transform(pca.transform(x.numpy()))),
+    }.items():
+        error = (x - x_hat).double().square().sum(dim=1).numpy()
+        value, low, high = _explained_variance_interval(x, error, groups)
+        rows.append({"null": name, "explained_variance": value, "low": low, "high": high})
+    return pd.DataFrame(rows)[["null", "explained_variance", "low", "high"]]
+
+
+def best_cosines(features, W_dec):
+    """For each true feature the largest cosine to any decoder direction: ``max_j cos(f_i, W_dec_j)``, equation 6.
+
+    Parameters
+    ----------
+    features : tensor of shape (n_features, d_in)
+    W_dec : tensor of shape (d_sae, d_in)
+
+    Returns
+    -------
+    tensor of shape (n_features,), values in [-1, 1]
+    """
+    return (normalize(features, dim=1) @ normalize(W_dec.detach(), dim=1).T).max(dim=1).values
+
+
+def matched_cosines(features, W_dec):
+    """For each true feature the cosine to a decoder direction of its own: no direction may serve two features.
+
+    The matching is the one with the largest sum of cosines (``scipy.optimize.linear_sum_assignment``). A feature left over,
+    when there are more features than latents, gets -1.
+
+    Returns
+    -------
+    tensor of shape (n_features,), values in [-1, 1]
+    """
+    cosines = normalize(features, dim=1) @ normalize(W_dec.detach(), dim=1).T
+    rows, columns = linear_sum_assignment(cosines.numpy(), maximize=True)
+    matched = torch.full((len(features),), -1.0)
+    matched[rows] = cosines[rows, columns]
+    return matched
+
+
+def recovery(features, W_dec, threshold=0.8, probabilities=None):
+    """How many true features a dictionary holds.
+
+    Parameters
+    ----------
+    features : tensor of shape (n_features, d_in)
+    W_dec : tensor of shape (d_sae, d_in)
+    threshold : float in [-1, 1]
+        A feature is recovered when its cosine is above this; 0.8 in the paper.
+    probabilities : tensor of shape (n_features,), optional
+        How often each feature is present; without it the weighted score is left out.
+
+    Returns
+    -------
+    dict
+        recovered: share of features recovered by equation 6; recovered_one_to_one: the same with every direction used at
+        most once; mean_best_cosine; recovered_by_frequency: share of all *occurrences* of features that belong to
+        recovered ones.
+    """
+    best, matched = best_cosines(features, W_dec), matched_cosines(features, W_dec)
+    scores = {
+        "recovered": (best > threshold).double().mean().item(),
+        "recovered_one_to_one": (matched > threshold).double().mean().item(),
+        "mean_best_cosine": best.double().mean().item(),
+    }
+    if probabilities is not None:
+        hit = (best > threshold).to(probabilities.dtype)
+        scores["recovered_by_frequency"] = ((hit * probabilities).sum() / probabilities.sum()).item()
+    return scores
+
+
+def _explained_variance_interval(x, error, groups, level=0.95, resamples=999):
+    """Explained variance from squared errors (n,), with a bootstrap interval over groups of samples."""
+    variance = (x.double() - x.double().mean(dim=0)).square().sum(dim=1).numpy()
+    groups = np.arange(len(error)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    error, variance = np.bincount(groups, error), np.bincount(groups, variance)
+
+    def statistic(e, v, axis):
+        return 1 - e.sum(axis=axis) / v.sum(axis=axis)
+
+    interval = bootstrap(
+        (error, variance), statistic, paired=True, vectorized=True, n_resamples=resamples, batch=100,
+        confidence_level=level, method="percentile", rng=np.random.default_rng(0),
+    ).confidence_interval  # fmt: skip
+    return statistic(error, variance, 0), interval.low, interval.high

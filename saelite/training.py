@@ -1,0 +1,265 @@
+"""Training: one loop for every SAE, whatever its activation function, baseline and start."""
+
+import hashlib
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from saelite import activation_functions, baselines, cache, checkpoints, revival, sparse
+from saelite import sae as sae_module
+from saelite.sae import check_finite
+
+
+def reconstruct(sae, x, buffer=None):
+    """A training forward pass over scaled activations, whose gradients cost batch x L0 rows, not batch x d_sae.
+
+    Parameters
+    ----------
+    sae : SAE
+    x : tensor of shape (batch, d_in)
+        Activations as ``sae.scale`` gives them.
+    buffer : tensor of shape (batch or more, d_sae), optional
+        Room for the pre-activations: a fresh tensor of that size is page-faulted in at every step, which can cost
+        as much as the product itself.
+
+    Returns
+    -------
+    (x_hat, support, z, values, pre)
+        The reconstruction (batch, d_in); where the code may be active; pre-activations and code there, both (nnz,);
+        all pre-activations (batch, d_sae), without gradients.
+    """
+    with torch.no_grad():
+        pre = sae.pre_activations(x, out=None if buffer is None else buffer[: len(x)])
+        support = sae.activation.select(pre)
+    z = sparse.pre_activations_at(support, x, sae.W_enc, sae.b_enc, sae.b_dec, pre)
+    values = sae.activation.code(z, support)
+    x_hat = sparse.decode(support, values, sae.W_dec) + sae.b_dec
+    return x_hat, support, z, values, pre
+
+
+def train(
+    sae,
+    batches,
+    *,
+    lr=6e-4,
+    steps=None,
+    warmup=0.05,
+    decay=0.3,
+    betas=(0.9, 0.999),
+    weight_decay=0.0,
+    revival=None,
+    log_every=10,
+    checkpoint=None,
+    checkpoint_every=200,
+    progress=True,
+):
+    """Train an SAE on batches of activations, one pass, by AdamW on the squared error ``||x - x_hat||^2`` plus the activation's penalty.
+
+    Parameters
+    ----------
+    sae : SAE
+        Trained in place, left in evaluation mode. Calibrated on the first batch if it has not been.
+    batches : iterable of tensors of shape (batch, d_in)
+    lr : float
+        Peak learning rate.
+    steps : int, optional
+        Stop after this many batches; needed if `batches` has no length.
+    warmup, decay : float in [0, 1]
+        Share of the steps over which the rate rises linearly from zero, and falls linearly to zero.
+    betas, weight_decay
+        As in ``torch.optim.AdamW``; with no weight decay, the default, it is Adam.
+    revival : saelite.revival.AuxiliaryLoss, optional
+        Brings dead latents back.
+    log_every : int
+        Steps between two rows of the history.
+    checkpoint : path, optional
+        File in which to keep the state of an unfinished run. A second call with the same arguments goes on from it,
+        bit for bit. Needs batches that can be asked for by number, as the sampler and the activation store give them.
+    checkpoint_every : int
+        Steps between two checkpoints.
+    progress : bool
+        Show a progress line.
+
+    Returns
+    -------
+    pandas.DataFrame, one row every `log_every` steps: step, samples, lr, loss, explained_variance (of the training
+    batch), l0, dead (share of latents that have not fired since the last row), cosine_to_start (median over decoder
+    directions), coefficient (of the penalty, where there is one), seconds.
+
+    Raises
+    ------
+    ValueError
+        For a batch of the wrong width or with NaN or infinity in it, and for settings that cannot work.
+    """
+    steps = _count(batches, steps)
+    if checkpoint is not None and not isinstance(batches, Sequence):
+        raise ValueError(
+            "A checkpoint can only be resumed if batches can be asked for by number (batches[i]); "
+            "pass a sequence, such as FeatureWorld.batches or ActivationStore.batches, or leave `checkpoint` out."
+        )
+    optimiser = torch.optim.AdamW(
+        [p for p in sae.parameters() if p.requires_grad], lr=lr, betas=betas, weight_decay=weight_decay, fused=True
+    )
+    run = _Run(sae, optimiser, revival)
+    done = checkpoints.resume_training(checkpoint, run) if checkpoint is not None else 0
+    started = time.perf_counter() - run.seconds
+    sae.train()
+    bar = tqdm(total=steps, initial=done, disable=not progress, desc=describe(sae), ascii=True, mininterval=2)
+    for step, batch in enumerate(_from(batches, done, steps), start=done):
+        if step == 0:
+            check_finite(batch)
+            if not sae.calibrated:
+                sae.scale(batch)  # a wrong width is refused before anything is measured on it
+                sae.calibrate(batch)
+        optimiser.param_groups[0]["lr"] = lr * _schedule(step, steps, warmup, decay)
+        run.step(batch)
+        if (step + 1) % log_every == 0 or step + 1 == steps:
+            run.seconds = time.perf_counter() - started
+            run.log(step + 1)
+            bar.set_postfix_str(f"EV {run.history[-1]['explained_variance']:.3f}, L0 {run.history[-1]['l0']:.1f}")
+        bar.update()
+        if checkpoint is not None and (step + 1) % checkpoint_every == 0 and step + 1 < steps:
+            run.seconds = time.perf_counter() - started
+            checkpoints.save_training(checkpoint, run, step + 1)
+    bar.close()
+    sae.eval()
+    return pd.DataFrame(run.history)
+
+
+def train_or_load(sae, batches, *, progress=True, **settings):
+    """Train an SAE, or load it if the cache holds one that was made the same way.
+
+    The key is made of the SAE's settings and start, ``batches.settings``, the training settings and the code that trains:
+    change any of them and the SAE is trained anew. A killed run goes on from its last checkpoint.
+
+    Parameters
+    ----------
+    sae : SAE
+        Trained or filled in place.
+    batches : sequence of tensors of shape (batch, d_in), with an attribute ``settings``
+        Such as :meth:`saelite.synthetic.FeatureWorld.batches` and the activation store give.
+    settings
+        As in :func:`train`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The history of the training, as :func:`train` gives it.
+    """
+    made_of = {
+        "sae": checkpoints.settings(sae),
+        "start": hashlib.sha256(sae.W_dec_start.cpu().numpy().tobytes()).hexdigest(),
+        "data": batches.settings | {"batches": len(batches)},
+        "training": {name: value.settings() if hasattr(value, "settings") else value for name, value in settings.items()},
+        "code": _code_fingerprint(),
+    }
+    folder = cache.folder() / "saes" / cache.key(**made_of)
+    if folder.exists():
+        loaded, record = checkpoints.load(folder)
+        sae.load_state_dict(loaded.state_dict())
+        sae.eval()
+        return pd.DataFrame(record["history"])
+    unfinished = folder.with_suffix(".run")
+    history = train(sae, batches, checkpoint=unfinished, progress=progress, **settings)
+    checkpoints.save(sae, folder, made_of=made_of, history=history.to_dict("records"))
+    unfinished.unlink(missing_ok=True)
+    return history
+
+
+def _code_fingerprint():
+    """A hash of the source files that decide what training makes."""
+    modules = (activation_functions, baselines, revival, sae_module, sparse, sys.modules[__name__])
+    return hashlib.sha256(b"".join(Path(module.__file__).read_bytes() for module in modules)).hexdigest()[:16]
+
+
+class _Run:
+    """What changes while an SAE trains: its optimiser, what has fired, and the history so far."""
+
+    def __init__(self, sae, optimiser, revival):
+        self.sae, self.optimiser, self.revival = sae, optimiser, revival
+        self.samples = 0
+        self.seconds = 0.0
+        self.samples_since_fired = torch.zeros(sae.d_sae, dtype=torch.long, device=sae.W_dec.device)
+        self.history = []
+        self._buffer = None
+
+    def step(self, batch):
+        sae = self.sae
+        batch = batch.to(sae.W_dec.device, sae.W_dec.dtype)
+        x = sae.scale(batch)
+        if self._buffer is None or len(self._buffer) < len(x):
+            self._buffer = x.new_empty(len(x), sae.d_sae)
+        x_hat, support, z, values, pre = reconstruct(sae, x, self._buffer)
+        error = x_hat - x
+        self.loss = error.square().sum(dim=1).mean() + sae.activation.penalty(z, values, support)
+        if self.revival is not None:
+            self.loss = self.loss + self.revival.loss(sae, x, error.detach(), pre, self.samples_since_fired)
+        if not self.loss.isfinite():
+            check_finite(batch)
+            raise ValueError(
+                f"The loss of {describe(sae)} became {self.loss.item()} after {self.samples} samples; lower the learning rate."
+            )
+        self.optimiser.zero_grad()
+        self.loss.backward()
+        self.optimiser.step()
+        sae.baseline.constrain(sae)
+        active = values.detach() > 0
+        self.samples += len(x)
+        self.samples_since_fired += len(x)
+        self.samples_since_fired[support.latents[active]] = 0
+        self._last = x, error.detach(), active
+
+    def log(self, step):
+        x, error, active = self._last
+        before = self.history[-1]["samples"] if self.history else 0
+        row = {
+            "step": step,
+            "samples": self.samples,
+            "lr": self.optimiser.param_groups[0]["lr"],
+            "loss": self.loss.item(),
+            "explained_variance": 1 - (error.square().sum() / (x - x.mean(dim=0)).square().sum()).item(),
+            "l0": active.sum().item() / len(x),
+            "dead": (self.samples_since_fired >= self.samples - before).float().mean().item(),
+            "cosine_to_start": self.sae.cosine_to_start().median().item(),
+        }
+        if hasattr(self.sae.activation, "coefficient"):
+            row["coefficient"] = self.sae.activation.coefficient.item()
+        self.history.append(row | {"seconds": round(self.seconds, 2)})
+
+
+def describe(sae):
+    """A name for people: activation function and baseline."""
+    return f"{sae.activation.name}, {sae.baseline.name}"
+
+
+def _schedule(step, steps, warmup, decay):
+    """The share of the peak learning rate at `step`: up, level, down."""
+    rise = (step + 1) / max(1, warmup * steps)
+    fall = (steps - step) / max(1, decay * steps)
+    return min(1.0, rise, fall)
+
+
+def _count(batches, steps):
+    try:
+        available = len(batches)
+    except TypeError:
+        available = None
+    if available is None and steps is None:
+        raise ValueError("These batches have no length, so say how many to train on: train(..., steps=...).")
+    if available is not None and steps is not None and steps > available:
+        raise ValueError(f"There are {available} batches, fewer than the {steps} steps asked for.")
+    steps = available if steps is None else steps
+    if steps < 1:
+        raise ValueError("There is not a single batch to train on.")
+    return steps
+
+
+def _from(batches, first, steps):
+    if isinstance(batches, Sequence):
+        return (batches[i] for i in range(first, steps))
+    return (batch for batch, _ in zip(batches, range(steps), strict=False))
