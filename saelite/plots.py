@@ -1,0 +1,153 @@
+"""Figures that the notebooks share. Each takes a table and returns a matplotlib figure."""
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.ticker import PercentFormatter
+from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart; always paired with a marker or a label.
+COLOURS = {
+    "fully trained": "#0072B2",
+    "Frozen Decoder": "#D55E00",
+    "Frozen Decoder (cov)": "#E69F00",
+    "Soft-Frozen Decoder": "#009E73",
+    "Frozen Encoder": "#CC79A7",
+}
+GREY = "#6b6b6b"
+
+
+def style():
+    """One look for every figure, as SVG without a date, so that a second run gives the same bytes."""
+    sns.set_theme(context="notebook", style="ticks", font="DejaVu Sans")
+    mpl.rcParams.update(
+        {
+            "svg.hashsalt": "saelite",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "figure.constrained_layout.use": True,
+            "legend.frameon": False,
+        }
+    )
+    set_matplotlib_formats("svg", metadata={"Date": None})
+
+
+def explained_variance_by_variant(table, nulls, paper=None):
+    """Explained variance of each SAE with its interval, the nulls as lines, the paper's values as open marks.
+
+    Parameters
+    ----------
+    table : DataFrame with columns architecture, baseline, explained_variance, low, high
+    nulls : DataFrame with columns null, explained_variance
+    paper : dict of (architecture, baseline) to float, optional
+    """
+    architectures = list(dict.fromkeys(table["architecture"]))
+    baselines = list(dict.fromkeys(table["baseline"]))
+    figure, axes = plt.subplots(figsize=(7, 0.9 + 0.42 * len(architectures) * len(baselines)))
+    places = {}
+    for architecture in architectures:
+        for baseline in baselines:
+            if ((table["architecture"] == architecture) & (table["baseline"] == baseline)).any():
+                places[architecture, baseline] = len(places)
+    for row in table.itertuples():
+        y = places[row.architecture, row.baseline]
+        colour = COLOURS.get(row.baseline, GREY)
+        spread = [[row.explained_variance - row.low], [row.high - row.explained_variance]]
+        axes.errorbar(row.explained_variance, y, xerr=spread, fmt="o", color=colour, capsize=3, markersize=7)
+        axes.annotate(
+            f"{row.explained_variance:.2f}", (row.explained_variance, y), xytext=(0, 7),
+            textcoords="offset points", ha="center", fontsize=9, color=colour,
+        )  # fmt: skip
+        if paper and (row.architecture, row.baseline) in paper:
+            axes.plot(paper[row.architecture, row.baseline], y, "D", mfc="none", mec=GREY, ms=6)
+    if paper:
+        axes.plot([], [], "D", mfc="none", mec=GREY, ms=6, label="paper, Gemma-2-2B layer 12, L0 160")
+    for line, null in zip((":", "--", "-."), nulls.itertuples(), strict=False):
+        label = f"{null.null}: {null.explained_variance:.2f}"
+        axes.axvline(null.explained_variance, color=GREY, linestyle=line, linewidth=1.2, label=label)
+    axes.set_yticks(list(places.values()), [f"{a}, {b}" for a, b in places])
+    axes.set_ylim(len(places) - 0.4, -0.8)
+    axes.set_xlim(min(-0.03, table["low"].min() - 0.03), 1)
+    axes.set_xlabel("explained variance on held-out activations")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.35, -0.22 if len(places) < 5 else -0.14), ncols=2, fontsize=9)
+    return figure
+
+
+def training_curves(histories, y, ylabel):
+    """One column of several training histories against samples seen, one line a variant.
+
+    Parameters
+    ----------
+    histories : dict of (architecture, baseline) to DataFrame
+    y : str
+        Column of the histories.
+    ylabel : str
+    """
+    architectures = list(dict.fromkeys(architecture for architecture, _ in histories))
+    figure, grid = plt.subplots(1, len(architectures), figsize=(3.6 * len(architectures), 3), sharey=True, squeeze=False)
+    for axes, architecture in zip(grid[0], architectures, strict=True):
+        styles = iter(("-", "--", "-.", ":", (0, (5, 1))))
+        for (name, baseline), history in histories.items():
+            if name == architecture:
+                axes.plot(
+                    history["samples"], history[y], linestyle=next(styles), label=baseline,
+                    color=COLOURS.get(baseline, GREY),
+                )  # fmt: skip
+        axes.set(title=architecture, xlabel="activations seen in training")
+        axes.xaxis.set_major_formatter(mpl.ticker.EngFormatter(sep=""))
+    grid[0, 0].set_ylabel(ylabel)
+    grid[0, -1].legend(fontsize=9)
+    return figure
+
+
+def cosine_histogram(cosines, xlabel, marks=None):
+    """Distributions of cosines, one outline a group.
+
+    Parameters
+    ----------
+    cosines : dict of str to tensor or array
+    xlabel : str
+    marks : dict of str to float, optional
+        Values to mark with a vertical line.
+    """
+    figure, axes = plt.subplots(figsize=(7, 3))
+    low = min(float(np.min(np.asarray(values))) for values in cosines.values())
+    bins = np.linspace(min(0.0, low), 1, 61)
+    for (name, values), line in zip(cosines.items(), ("-", "--", "-.", ":") * 3, strict=False):
+        weights = np.full(len(values), 1 / len(values))
+        colour = COLOURS.get(name.split(", ")[-1])
+        axes.hist(np.asarray(values), bins, weights=weights, histtype="step", linewidth=1.8, linestyle=line, label=name, color=colour)
+    for name, value in (marks or {}).items():
+        axes.axvline(value, color=GREY, linestyle="--", linewidth=1)
+        axes.text(value, axes.get_ylim()[1], f" {name}", fontsize=9, va="top", color=GREY)
+    axes.set(xlabel=xlabel, ylabel="share")
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.legend(fontsize=9, loc="upper left")
+    return figure
+
+
+def recovery_curve(best, threshold, random_best):
+    """Share of true features with a cosine above each threshold, against what a random dictionary gives.
+
+    Parameters
+    ----------
+    best : dict of str to tensor of shape (n_features,)
+    threshold : float
+    random_best : tensor of shape (n_features,)
+        The same cosines for a random dictionary.
+    """
+    thresholds = np.linspace(0, 1, 201)
+    figure, axes = plt.subplots(figsize=(7, 3.2))
+
+    def share(values):
+        return (np.asarray(values)[None, :] > thresholds[:, None]).mean(axis=1)
+
+    for (name, values), line in zip(best.items(), ("-", "--", "-.", ":") * 3, strict=False):
+        axes.plot(thresholds, share(values), line, label=name)
+    axes.fill_between(thresholds, share(random_best), color=GREY, alpha=0.25, label="random dictionary")
+    axes.axvline(threshold, color=GREY, linewidth=1, linestyle="--")
+    axes.set(xlabel="cosine above which a feature counts as recovered", ylabel="share of true features")
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.legend(fontsize=9)
+    return figure

@@ -1,0 +1,207 @@
+"""Running notebooks: what is refused, what is left behind, what is run again."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import execute
+import nbformat
+import pytest
+
+PARAMETERS = """\
+samples: int = 3  # how many
+rate: float = 0.5  # how fast
+layer: int | None = None  # which
+name: str = "a"  # what
+depths: list[int] = [1]  # how deep
+pair: tuple[int, int] = (1, 2)  # both
+quick: bool = False  # whether"""
+
+
+def write_notebook(path: Path, *cells: str) -> Path:
+    notebook = nbformat.v4.new_notebook(
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    )
+    notebook.cells.append(nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}))
+    notebook.cells += [nbformat.v4.new_code_cell(cell) for cell in cells]
+    nbformat.write(notebook, path)
+    return path
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project of its own: one module, and no notebooks yet."""
+    for folder in ("notebooks", "saelite"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "saelite" / "sae.py").write_text("width = 1\n")
+    monkeypatch.setattr(execute, "ROOT", tmp_path)
+    return tmp_path
+
+
+def run(project, *arguments):
+    return execute.main([*map(str, arguments), "--out", str(project / "out")])
+
+
+def test_unknown_parameter_is_refused_before_anything_runs(project, capsys):
+    write_notebook(project / "notebooks" / "01_a.ipynb", "print(samples)")
+    assert run(project, "01_a", "-p", "smaples", "3") == 2
+    message = capsys.readouterr().err
+    assert "no parameter 'smaples'" in message and "samples, rate, layer" in message
+    assert message.count("\n") == 1
+    assert not (project / "out").exists()
+
+
+def test_unknown_parameter_in_a_file_and_unknown_notebook_are_refused(project, capsys):
+    write_notebook(project / "notebooks" / "01_a.ipynb", "print(samples)")
+    parameters = project / "parameters.yaml"
+    parameters.write_text("01_a: {smaples: 3}")
+    assert run(project, "-f", parameters) == 2
+    assert "no parameter 'smaples'" in capsys.readouterr().err
+    parameters.write_text("02_b: {samples: 3}")
+    assert run(project, "-f", parameters) == 2
+    assert "'02_b'" in capsys.readouterr().err
+    assert run(project, "03_c") == 2
+    assert "no notebook '03_c'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("samples", "many"),
+        ("samples", 2.5),
+        ("samples", True),
+        ("samples", None),
+        ("rate", "fast"),
+        ("layer", 1.5),
+        ("name", 3),
+        ("depths", [1, "two"]),
+        ("pair", [1]),
+        ("quick", 7),
+    ],
+)
+def test_wrong_type_is_refused(project, name, value):
+    notebook = write_notebook(project / "notebooks" / "01_a.ipynb")
+    with pytest.raises(execute.Refused, match=f"01_a: {name} must be"):
+        execute.check_parameters(notebook, {name: value})
+
+
+@pytest.mark.parametrize(
+    "name, value, meant",
+    [
+        ("samples", "7", 7),
+        ("rate", "1e-3", 0.001),  # text, says YAML
+        ("rate", 2, 2.0),
+        ("layer", "null", None),
+        ("layer", "9", 9),
+        ("name", "3", "3"),
+        ("depths", "[1, 2]", [1, 2]),
+        ("pair", [3, 4], [3, 4]),
+        ("quick", "true", True),
+    ],
+)
+def test_values_are_read_as_their_type_asks(project, name, value, meant):
+    notebook = write_notebook(project / "notebooks" / "01_a.ipynb")
+    fitted = execute.check_parameters(notebook, {name: value})[name]
+    assert fitted == meant and type(fitted) is type(meant)
+
+
+def test_two_runs_are_byte_identical_and_show_the_parameters(project):
+    cells = [
+        "import sys\nprint(samples, name)\nprint('err', file=sys.stderr, flush=True)\nprint('more')",
+        "import matplotlib.pyplot as plt\nplt.plot([1, samples])\nplt.show()",
+        "{'b', 'a', name}",
+    ]
+    notebook = write_notebook(project / "notebooks" / "01_a.ipynb", *cells)
+    texts = []
+    for out in (project / "one", project / "two"):
+        assert execute.main([str(notebook), "-p", "samples", "9", "--out", str(out)]) == 0
+        texts.append((out / "01_a.ipynb").read_bytes())
+    assert texts[0] == texts[1]
+    assert b"papermill" not in texts[0] and str(project).encode() not in texts[0]
+    injected = nbformat.reads(texts[0].decode(), as_version=4).cells[1]
+    assert injected.source.strip() == "# Parameters\nsamples = 9"
+    assert injected.id == "injected-parameters" and "hide-input" in injected.metadata.tags
+    record = (project / "one" / "01_a.run.json").read_text()
+    assert json.loads(record)["parameters"] == {"samples": 9}
+    assert str(project) not in record and str(Path.home()) not in record
+
+
+def test_a_failure_names_the_cell_and_keeps_what_had_finished(project, capsys):
+    write_notebook(project / "notebooks" / "01_a.ipynb", "print(samples)")
+    write_notebook(project / "notebooks" / "02_b.ipynb", "print('so far')", "x = 1\nwrong(x)", "print('never')")
+    write_notebook(project / "notebooks" / "03_c.ipynb", "print(samples)")
+    assert run(project) == 1
+    message = capsys.readouterr().err
+    assert "02_b failed in code cell 3 of 4 (x = 1): NameError: name 'wrong' is not defined" in message
+    assert message.count("\n") == 1
+    out = project / "out"
+    assert (out / "01_a.ipynb").is_file()
+    assert "so far" in (out / "02_b.failed.ipynb").read_text()
+    assert not (out / "02_b.ipynb").exists() and not (out / "03_c.ipynb").exists()
+
+    write_notebook(project / "notebooks" / "02_b.ipynb", "print('mended')")
+    assert run(project) == 0
+    assert "01_a: nothing changed" in capsys.readouterr().out
+    assert (out / "02_b.ipynb").is_file() and not (out / "02_b.failed.ipynb").exists()
+
+
+def test_a_kernel_that_dies_is_a_failure(project, capsys):
+    write_notebook(project / "notebooks" / "01_a.ipynb", "import os\nos._exit(9)")
+    assert run(project) == 1
+    assert "01_a failed in code cell 2 of 2 (import os)" in capsys.readouterr().err
+
+
+def test_runs_again_when_and_only_when_something_changed(project, capsys):
+    write_result = "import os, pathlib\npathlib.Path(os.environ['SAELITE_RESULTS'], 'a.json').write_text(name)"
+    write_notebook(project / "notebooks" / "01_a.ipynb", write_result)
+    write_notebook(project / "notebooks" / "02_b.ipynb", "print(samples)")
+
+    def which_ran(*arguments):
+        assert run(project, *arguments) == 0
+        lines = capsys.readouterr().out.splitlines()
+        return [line.split()[1].rstrip(":") for line in lines if "done in" in line]
+
+    result = project / "out" / "results" / "a.json"
+    assert which_ran() == ["01_a", "02_b"]
+    assert which_ran() == []
+    (project / "saelite" / "sae.py").write_text("width = 2\n")
+    assert which_ran() == ["01_a", "02_b"]
+    result.unlink()
+    assert which_ran() == ["01_a"]  # the file comes back as it was, so what follows it stands
+    assert result.read_text() == "a"
+    assert which_ran("01_a", "-p", "name", "z") == ["01_a"]
+    assert result.read_text() == "z"
+    assert which_ran("02_b") == ["02_b"]  # it may have read what 01_a left
+    (project / "out" / "02_b.ipynb").unlink()
+    assert which_ran("02_b") == ["02_b"]
+
+
+def test_a_notebook_that_differs_from_its_source_is_refused(project):
+    notebook = write_notebook(project / "notebooks" / "01_a.ipynb", "print(samples)")
+    notebook.with_suffix(".py").write_text("# %%\nprint('edited')\n")
+    with pytest.raises(execute.Refused, match="jupytext --sync"):
+        execute.find_notebook(notebook)
+
+
+def test_prepare_only_writes_parameters_and_runs_nothing(project):
+    write_notebook(project / "notebooks" / "01_a.ipynb", "raise RuntimeError")
+    assert run(project, "--prepare-only", "-p", "samples", "2") == 0
+    cells = nbformat.read(project / "out" / "01_a.ipynb", as_version=4).cells
+    assert cells[1].source.strip() == "# Parameters\nsamples = 2" and not cells[2].outputs
+
+
+def test_ctrl_c_ends_tidily_and_says_how_to_resume(tmp_path):
+    begin = "import os, pathlib, time\npathlib.Path(os.environ['SAELITE_RESULTS'], 'begun').touch()\ntime.sleep(600)"
+    notebook = write_notebook(tmp_path / "01_a.ipynb", begin)
+    command = [sys.executable, execute.__file__, str(notebook), "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not (tmp_path / "out" / "results" / "begun").exists():
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    printed, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert errors.strip() == "Stopped. What had finished is kept: the same command resumes."
+    assert not list((tmp_path / "out").glob("*.ipynb")) and not list((tmp_path / "out").glob("*.json"))

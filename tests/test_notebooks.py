@@ -1,0 +1,52 @@
+"""What each notebook of the book must be before it is run (nbmake runs it, as a copy with quick parameters)."""
+
+import ast
+from pathlib import Path
+
+import execute
+import nbformat
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = sorted((ROOT / "notebooks").glob("*.py"))
+by_notebook = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+
+
+def test_each_notebook_has_both_files_and_a_place_in_the_book():
+    stems = [source.stem for source in SOURCES]
+    assert stems == sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    chapters = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    assert [f"notebooks/{stem}" for stem in stems] == [name for name in chapters if name.startswith("notebooks/")]
+
+
+@by_notebook
+def test_py_and_ipynb_hold_the_same_cells(source):
+    assert execute.cell_sources(source) == execute.cell_sources(source.with_suffix(".ipynb"))
+
+
+@by_notebook
+def test_committed_notebook_has_no_outputs(source):
+    for cell in nbformat.read(source.with_suffix(".ipynb"), as_version=4).cells:
+        assert not cell.get("outputs") and cell.get("execution_count") is None, cell.source
+
+
+@by_notebook
+def test_every_parameter_has_a_type_a_fitting_default_and_a_comment(source):
+    notebook = source.with_suffix(".ipynb")
+    cells = nbformat.read(notebook, as_version=4).cells
+    (cell,) = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    lines = cell.source.splitlines()
+    parameters = ast.parse(cell.source).body
+    assert parameters
+    for parameter in parameters:
+        text = ast.unparse(parameter)
+        assert isinstance(parameter, ast.AnnAssign), f"{text} needs a type"
+        after = lines[parameter.end_lineno - 1].encode()[parameter.end_col_offset :].decode()
+        assert after.strip().startswith("# "), f"{text} needs a comment that says what it means"
+        execute.check_parameters(notebook, {parameter.target.id: ast.literal_eval(parameter.value)})
+
+
+def test_quick_parameters_fit_the_notebooks():
+    execute.plan([source.with_suffix(".ipynb") for source in SOURCES], file=ROOT / "book" / "params" / "quick.yaml")
