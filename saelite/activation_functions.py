@@ -17,9 +17,8 @@ from torch.nn.functional import relu
 
 from saelite.sparse import Support, flatnonzero
 
-
-# How strongly a penalty answers to an L0 off its target at once, as a power of their ratio.
-PROPORTIONAL = 4.0
+# How strongly a steered penalty answers to an L0 off its target, at once and over time.
+PROPORTIONAL, INTEGRAL = 10.0, 0.01
 
 
 class _ActivationFunction(nn.Module):
@@ -92,7 +91,7 @@ class BatchTopK(_ActivationFunction):
 
     name = "BatchTopK"
 
-    def __init__(self, k, threshold_rate=0.01):
+    def __init__(self, k, threshold_rate=0.05):
         super().__init__()
         self.k = self.target_l0 = k
         self.threshold_rate = threshold_rate
@@ -139,40 +138,39 @@ class BatchTopK(_ActivationFunction):
 
 
 class _Penalised(_ActivationFunction):
-    """An activation function whose sparsity comes from a penalty in the loss.
+    """An activation function whose sparsity comes from a penalty: steered to a target L0, or of fixed weight.
 
-    With `target_l0` the penalty's coefficient is steered, so that architectures can be compared at one L0: a
-    proportional and integral control on the logarithm of L0 over its target. Its integral part, `level`, finds the
-    coefficient that holds the target; its proportional part answers at once and keeps the level from swinging.
+    Steering is a proportional and integral control in ``log(L0 / target)``. Its integral part, `level`, finds the
+    weight that holds the target; its proportional part answers at once, and may turn the penalty into a reward while L0
+    is too low. Both count in a natural unit that the subclass names, so that no weight has to be guessed.
     """
 
-    def __init__(self, target_l0, coefficient, control_rate):
+    def __init__(self, target_l0, coefficient):
         super().__init__()
-        if target_l0 is None and coefficient is None:
-            raise ValueError(f"{type(self).__name__} needs a target_l0 to steer to, or a fixed coefficient.")
-        self.steered = target_l0 is not None
+        if (target_l0 is None) == (coefficient is None):
+            raise ValueError(
+                f"{type(self).__name__} needs either a target_l0 to steer to or a fixed coefficient, and not both."
+            )
         self.target_l0 = target_l0
-        self.start_coefficient = coefficient
-        self.control_rate = control_rate
-        self.register_buffer("level", torch.tensor(float(coefficient or 0)))
+        self.fixed_coefficient = coefficient
+        self.register_buffer("level", torch.ones(()))
         self.register_buffer("coefficient", torch.tensor(float(coefficient or 0)))
+
+    @property
+    def steered(self):
+        return self.target_l0 is not None
 
     def attach(self, d_sae):
         if self.steered:
             super().attach(d_sae)
 
-    def _start_at(self, coefficient):
-        """The coefficient to steer from, unless one was given."""
-        if self.start_coefficient is None:
-            self.level.fill_(coefficient)
-            self.coefficient.fill_(coefficient)
-
     @torch.no_grad()
-    def _steer(self, l0):
-        """One step of the control; `l0` is the batch's mean number of active latents."""
-        ratio = (l0 / self.target_l0).clamp(0.1, 10)
-        self.level.mul_(ratio**self.control_rate)
-        self.coefficient.copy_(self.level * ratio**PROPORTIONAL)
+    def _steer(self, l0, unit):
+        """One step of the control, given the batch's mean number of active latents."""
+        if self.steered and self.training:
+            off_target = (l0 / self.target_l0).log().clamp(-1, 1)
+            self.level.add_(INTEGRAL * off_target).clamp_(min=0)
+            self.coefficient.copy_(unit * (self.level + PROPORTIONAL * off_target))
 
 
 class ReLU(_Penalised):
@@ -183,30 +181,19 @@ class ReLU(_Penalised):
     target_l0 : int, optional
         Steer the penalty to this many active latents per sample.
     l1_coefficient : float, optional
-        Weight of the mean (over samples) of the code's L1 norm; the start of the steering when `target_l0` is given.
-    control_rate : float
-        How fast the steering's level follows, as a power of L0 over its target per step.
+        Fixed weight of the code's L1 norm (its mean over samples), instead of a target.
     """
 
     name = "ReLU"
 
-    def __init__(self, target_l0=None, l1_coefficient=None, control_rate=0.03):
-        super().__init__(target_l0, l1_coefficient, control_rate)
+    def __init__(self, target_l0=None, l1_coefficient=None):
+        super().__init__(target_l0, l1_coefficient)
 
     def settings(self):
-        return {
-            "target_l0": self.target_l0,
-            "l1_coefficient": self.start_coefficient,
-            "control_rate": self.control_rate,
-        }
+        return {"target_l0": self.target_l0, "l1_coefficient": self.fixed_coefficient}
 
     def calibrate(self, pre):
-        if not self.steered:
-            return 0.0
-        threshold = threshold_for_l0(pre, self.target_l0)
-        if threshold > 0:
-            self._start_at(threshold)
-        return threshold
+        return threshold_for_l0(pre, self.target_l0) if self.steered else 0.0
 
     def forward(self, pre):
         return relu(pre)
@@ -219,35 +206,34 @@ class ReLU(_Penalised):
 
     def penalty(self, z, values, support):
         batch = support.shape[0]
-        if self.training and self.steered:
-            self._steer(torch.tensor(len(values) / batch, device=values.device))
+        l0 = torch.tensor(len(values) / batch, device=values.device)
+        self._steer(l0, unit=values.detach().mean())  # shrinking a value by itself is what L1 would do at weight 2
         return self.coefficient * values.sum() / batch
 
 
 class JumpReLU(_Penalised):
-    """Pre-activations above a learned threshold per latent, with an L0 penalty (Rajamanoharan et al., arXiv:2407.14435).
+    """Pre-activations above a learned threshold per latent, with an L0 penalty.
 
-    A threshold moves the loss only through the entries that it lets in or keeps out, a step whose derivative is zero
-    almost everywhere. Training uses a straight-through estimate: an entry within half a bandwidth of its threshold
-    counts, with weight 1 / bandwidth. Thresholds are learned as logarithms, so they stay positive.
+    The architecture of Rajamanoharan et al. (arXiv:2407.14435). A threshold moves the loss only through the entries
+    that it lets in or keeps out, a step whose derivative is zero almost everywhere. Training uses a straight-through
+    estimate: an entry within half a bandwidth of its threshold counts, with weight 1 / bandwidth. Thresholds are
+    learned as logarithms, so they stay positive.
 
     Parameters
     ----------
     target_l0 : int, optional
         Steer the penalty to this many active latents per sample; also where thresholds start.
     l0_coefficient : float, optional
-        Weight of the L0 penalty; the start of the steering when `target_l0` is given.
+        Fixed weight of the L0 penalty, instead of a target.
     bandwidth : float above 0
         Width of the window, as a share of the threshold at the start (the paper's 0.001 is the same size as its
         starting threshold of 0.001).
-    control_rate : float
-        How fast the steering's level follows, as a power of L0 over its target per step.
     """
 
     name = "JumpReLU"
 
-    def __init__(self, target_l0=None, l0_coefficient=None, bandwidth=0.2, control_rate=0.03):
-        super().__init__(target_l0, l0_coefficient, control_rate)
+    def __init__(self, target_l0=None, l0_coefficient=None, bandwidth=0.2):
+        super().__init__(target_l0, l0_coefficient)
         if not bandwidth > 0:
             raise ValueError(f"bandwidth must be above 0; it is {bandwidth}.")
         self.relative_bandwidth = bandwidth
@@ -255,9 +241,8 @@ class JumpReLU(_Penalised):
     def settings(self):
         return {
             "target_l0": self.target_l0,
-            "l0_coefficient": self.start_coefficient,
+            "l0_coefficient": self.fixed_coefficient,
             "bandwidth": self.relative_bandwidth,
-            "control_rate": self.control_rate,
         }
 
     def attach(self, d_sae):
@@ -270,7 +255,6 @@ class JumpReLU(_Penalised):
             start = threshold_for_l0(pre, self.target_l0).clamp(min=1e-6)
             self.log_threshold.data.fill_(start.log())
             self.bandwidth.fill_(start * self.relative_bandwidth)
-            self._start_at(start**2)  # what an entry at the threshold takes off the squared error
         return 0.0
 
     @property
@@ -291,8 +275,9 @@ class JumpReLU(_Penalised):
     def penalty(self, z, values, support):
         batch = support.shape[0]
         l0 = _Step.apply(z, self.threshold[support.latents], self.bandwidth).sum() / batch
-        if self.training and self.steered:
-            self._steer(l0.detach())
+        # leaving out an entry costs about its square in squared error, so that is what an entry's weight is measured in
+        mean_value = values.detach().sum() / (batch * l0.detach()).clamp(min=1)
+        self._steer(l0.detach(), unit=mean_value**2)
         return self.coefficient * l0
 
 

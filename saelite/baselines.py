@@ -84,8 +84,8 @@ def project_to_cone(vectors, axes, tau):
 
     Returns
     -------
-    tensor of shape (n, d), rows of unit norm. A vector that is zero or lies opposite its axis has no nearest point; it is
-    put back on its axis.
+    tensor of shape (n, d), rows of unit norm. A vector that is zero or lies opposite its axis has no nearest point; it
+    is put back on its axis.
     """
     unit = normalize(vectors, dim=1)
     cosine = (unit * axes).sum(dim=1, keepdim=True)

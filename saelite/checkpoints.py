@@ -1,4 +1,4 @@
-"""Saving and loading: a folder with ``sae.safetensors`` (tensors) and ``sae.json`` (all that is needed to rebuild them)."""
+"""Saving and loading: a folder with ``sae.safetensors`` (tensors) and ``sae.json`` (what is needed to rebuild them)."""
 
 import json
 from pathlib import Path
@@ -12,12 +12,24 @@ from saelite.cache import atomic_file, atomic_folder
 from saelite.sae import SAE
 
 FORMAT = "saelite-1"
-_ACTIVATIONS = {cls.__name__: cls for cls in (
-    activation_functions.ReLU, activation_functions.TopK, activation_functions.BatchTopK, activation_functions.JumpReLU,
-)}
-_BASELINES = {cls.__name__: cls for cls in (
-    baselines.FullyTrained, baselines.FrozenDecoder, baselines.SoftFrozenDecoder, baselines.FrozenEncoder,
-)}
+_ACTIVATIONS = {
+    cls.__name__: cls
+    for cls in (
+        activation_functions.ReLU,
+        activation_functions.TopK,
+        activation_functions.BatchTopK,
+        activation_functions.JumpReLU,
+    )
+}
+_BASELINES = {
+    cls.__name__: cls
+    for cls in (
+        baselines.FullyTrained,
+        baselines.FrozenDecoder,
+        baselines.SoftFrozenDecoder,
+        baselines.FrozenEncoder,
+    )
+}
 
 
 def settings(sae):
@@ -73,7 +85,7 @@ def load(folder):
     try:
         record = json.loads((folder / "sae.json").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{folder} holds no readable sae.json, so it is not a saelite checkpoint ({error}).") from error
+        raise ValueError(f"{folder} is not a saelite checkpoint: it holds no readable sae.json ({error}).") from error
     if record.get("format") != FORMAT:
         raise ValueError(f"{folder} is of format {record.get('format')!r}; this version of saelite reads {FORMAT!r}.")
     try:
@@ -88,12 +100,12 @@ def load(folder):
         )
         sae.load_state_dict(tensors)
     except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(f"The checkpoint in {folder} is damaged; train it again or fetch a whole copy ({error}).") from error
+        raise ValueError(f"The checkpoint in {folder} is damaged; fetch a whole copy ({error}).") from error
     return sae.eval(), record
 
 
 def save_training(path, run, step):
-    """Write the state of an unfinished training run to one file, whole or not at all; see :func:`saelite.training.train`."""
+    """Write the state of an unfinished run of :func:`saelite.training.train` to one file, whole or not at all."""
     tensors = {f"sae.{name}": tensor for name, tensor in _tensors(run.sae).items()}
     tensors["samples_since_fired"] = run.samples_since_fired
     for number, state in run.optimiser.state_dict()["state"].items():
@@ -104,25 +116,26 @@ def save_training(path, run, step):
 
 
 def resume_training(path, run):
-    """Put a run back where :func:`save_training` left it. Returns the number of steps done, 0 if there is no checkpoint."""
+    """Put a run back where :func:`save_training` left it. Returns the steps done, 0 if there is no checkpoint."""
     if not Path(path).exists():
         return 0
     try:
         with safe_open(path, framework="pt") as file:
             plain = json.loads(file.metadata()["run"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
         run.sae.load_state_dict({name[4:]: tensor for name, tensor in tensors.items() if name.startswith("sae.")})
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
-        raise ValueError(f"The training checkpoint {path} cannot be used; delete it to start over ({error}).") from error
+        raise ValueError(f"The unfinished run {path} cannot be used; delete it to start over ({error}).") from error
+    groups = run.optimiser.state_dict()["param_groups"]
+    parameters = [parameter for group in run.optimiser.param_groups for parameter in group["params"]]
     state = {}
     for name, tensor in tensors.items():
         if name.startswith("optimiser."):
             _, number, field = name.split(".")
-            parameter = run.optimiser.param_groups[0]["params"][int(number)]
+            parameter = parameters[int(number)]
             if field != "step":  # moments lie in memory as their parameter does, which a file does not keep
                 tensor = torch.empty_like(parameter, requires_grad=False).copy_(tensor)
             state.setdefault(int(number), {})[field] = tensor
-    groups = run.optimiser.state_dict()["param_groups"]
     run.optimiser.load_state_dict({"state": state, "param_groups": groups})
     run.samples_since_fired.copy_(tensors["samples_since_fired"])
     run.samples, run.seconds, run.history = plain["samples"], plain["seconds"], plain["history"]

@@ -8,19 +8,19 @@ from saelite.sae import SAE
 from saelite.training import describe, train_or_load
 
 
-def architectures(names, l0):
+def architectures_at(l0, names):
     """Activation functions by name, all at one L0.
 
     Parameters
     ----------
-    names : list of str
-        From ReLU, TopK, BatchTopK, JumpReLU.
     l0 : int
         Active latents per sample.
+    names : list of str
+        From ReLU, TopK, BatchTopK, JumpReLU.
 
     Returns
     -------
-    dict of str to activation function
+    list of activation functions
 
     Raises
     ------
@@ -31,7 +31,7 @@ def architectures(names, l0):
     for name in names:
         if name not in known:
             raise ValueError(f"There is no architecture {name!r}; choose from {', '.join(known)}.")
-    return {name: getattr(activation_functions, name)(l0) for name in names}
+    return [getattr(activation_functions, name)(l0) for name in names]
 
 
 def compare(variants, batches, held_out, *, d_sae, seed=0, groups=None, progress=True, **training):
@@ -56,7 +56,7 @@ def compare(variants, batches, held_out, *, d_sae, seed=0, groups=None, progress
     -------
     (saes, histories, table)
         Two dictionaries keyed by (architecture, baseline), and a pandas.DataFrame with columns architecture, baseline,
-        init, explained_variance, low, high, l0, dead, cosine_to_start (median).
+        explained_variance, low, high, l0, dead, cosine_to_start (median).
     """
     saes, histories, rows = {}, {}, []
     for activation, baseline, init in variants:

@@ -21,7 +21,9 @@ def iso(d_sae, d_in, seed=0):
 
 
 def cov(d_sae, sample, seed=0):
-    """Directions of zero-mean Gaussian vectors with the covariance of the activations (Korznikov et al. 2026, section 4.1).
+    """Directions of zero-mean Gaussian vectors with the covariance of the activations.
+
+    The paper's `cov` initialisation (Korznikov et al. 2026, section 4.1).
 
     Parameters
     ----------

@@ -67,8 +67,8 @@ def top_contexts(sae, store, latents, tokenizer, n=4, window=12):
     Returns
     -------
     pandas.DataFrame, one row a context
-        latent, frequency (share of the store's tokens on which the latent fires), activation (at the token in the middle),
-        tokens (list of str) and activations (list of float, NaN where none was kept).
+        latent, frequency (share of the store's tokens on which the latent fires), activation (at the token in the
+        middle), tokens (list of str) and activations (list of float, NaN where none was kept).
     """
     values = activations_of(sae, store, latents)
     rows = []

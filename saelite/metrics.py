@@ -17,8 +17,8 @@ from saelite.sae import SAE, check_finite
 def explained_variance(x, x_hat):
     """Share of the variance that a reconstruction explains: ``1 - sum ||x - x_hat||^2 / sum ||x - mean||^2``.
 
-    Equation 5 of Korznikov et al. 2026; the mean is over all samples, sums are in float64. Predicting the mean scores 0,
-    a perfect reconstruction 1, and there is no lower end. Shifting or scaling x and x_hat together changes nothing.
+    Equation 5 of Korznikov et al. 2026; the mean is over all samples, sums are in float64. Predicting the mean scores
+    0, a perfect reconstruction 1, and there is no lower end. Shifting or scaling x and x_hat together changes nothing.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def nulls(fit, x, *, l0, d_sae, seed=0, groups=None):
     """What explained variance means nothing at: three scores that need no learned dictionary.
 
     - *mean prediction*: always the mean of `fit`.
-    - *random dictionary*: an untrained SAE with `iso` directions, the `l0` largest matches of each sample, and one gain.
+    - *random dictionary*: an untrained SAE, `iso` directions, the `l0` largest matches of each sample, one gain.
     - *PCA*: the first `l0` principal components of `fit`, as many numbers per sample as the SAE has active latents.
 
     Parameters
@@ -153,8 +153,8 @@ def best_cosines(features, W_dec):
 def matched_cosines(features, W_dec):
     """For each true feature the cosine to a decoder direction of its own: no direction may serve two features.
 
-    The matching is the one with the largest sum of cosines (``scipy.optimize.linear_sum_assignment``). A feature left over,
-    when there are more features than latents, gets -1.
+    The matching is the one with the largest sum of cosines (``scipy.optimize.linear_sum_assignment``). A feature left
+    over, when there are more features than latents, gets -1.
 
     Returns
     -------
@@ -182,8 +182,8 @@ def recovery(features, W_dec, threshold=0.8, probabilities=None):
     Returns
     -------
     dict
-        recovered: share of features recovered by equation 6; recovered_one_to_one: the same with every direction used at
-        most once; mean_best_cosine; recovered_by_frequency: share of all *occurrences* of features that belong to
+        recovered: share of features recovered by equation 6; recovered_one_to_one: the same with every direction used
+        at most once; mean_best_cosine; recovered_by_frequency: share of all *occurrences* of features that belong to
         recovered ones.
     """
     best, matched = best_cosines(features, W_dec), matched_cosines(features, W_dec)

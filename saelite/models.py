@@ -1,10 +1,10 @@
 """Language models: load one, and read the output of a layer without running the layers above it."""
 
-import functools
 import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -224,13 +224,20 @@ def _no_progress_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-@functools.cache
 def _bfloat16_is_faster(device_type: str) -> bool:
-    """Time one small product in both types; processors without bfloat16 units are slower in it."""
+    """Time one small product in both types; processors without bfloat16 units are slower in it.
+
+    What was found is kept in the cache folder: timed anew by every notebook, a busy moment could change the type, and
+    with it the key of everything that is computed from the model.
+    """
     if device_type == "cuda":
         return torch.cuda.is_bf16_supported()
     if device_type != "cpu":
         return False
+    machine = cache.key(machine=platform.machine(), cpu=torch.backends.cpu.get_cpu_capability())
+    kept = cache.folder() / f"bfloat16-{machine}.json"
+    if kept.is_file():
+        return json.loads(kept.read_text())["faster"]
 
     def seconds(dtype):
         left, right = torch.ones(512, 1024, dtype=dtype), torch.ones(1024, 1024, dtype=dtype)
@@ -241,7 +248,10 @@ def _bfloat16_is_faster(device_type: str) -> bool:
             times.append(time.perf_counter() - start)
         return min(times)
 
-    return seconds(torch.bfloat16) < 0.8 * seconds(torch.float32)
+    faster = seconds(torch.bfloat16) < 0.8 * seconds(torch.float32)
+    with cache.atomic_file(kept) as made:
+        made.write_text(json.dumps({"faster": faster}))
+    return faster
 
 
 def _smollm2_folder() -> Path:

@@ -4,7 +4,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import EngFormatter, PercentFormatter
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; always paired with a marker or a label.
@@ -31,6 +31,11 @@ def style():
         }
     )
     set_matplotlib_formats("svg", metadata={"Date": None})
+
+
+def thousands():
+    """Axis labels such as 400k and 1.2M."""
+    return EngFormatter(sep="")
 
 
 def explained_variance_by_variant(table, nulls, paper=None):
@@ -85,7 +90,8 @@ def training_curves(histories, y, ylabel):
     ylabel : str
     """
     architectures = list(dict.fromkeys(architecture for architecture, _ in histories))
-    figure, grid = plt.subplots(1, len(architectures), figsize=(3.6 * len(architectures), 3), sharey=True, squeeze=False)
+    size = (3.6 * len(architectures), 3)
+    figure, grid = plt.subplots(1, len(architectures), figsize=size, sharey=True, squeeze=False)
     for axes, architecture in zip(grid[0], architectures, strict=True):
         styles = iter(("-", "--", "-.", ":", (0, (5, 1))))
         for (name, baseline), history in histories.items():
@@ -95,7 +101,7 @@ def training_curves(histories, y, ylabel):
                     color=COLOURS.get(baseline, GREY),
                 )  # fmt: skip
         axes.set(title=architecture, xlabel="activations seen in training")
-        axes.xaxis.set_major_formatter(mpl.ticker.EngFormatter(sep=""))
+        axes.xaxis.set_major_formatter(thousands())
     grid[0, 0].set_ylabel(ylabel)
     grid[0, -1].legend(fontsize=9)
     return figure
@@ -117,7 +123,8 @@ def cosine_histogram(cosines, xlabel, marks=None):
     for (name, values), line in zip(cosines.items(), ("-", "--", "-.", ":") * 3, strict=False):
         weights = np.full(len(values), 1 / len(values))
         colour = COLOURS.get(name.split(", ")[-1])
-        axes.hist(np.asarray(values), bins, weights=weights, histtype="step", linewidth=1.8, linestyle=line, label=name, color=colour)
+        look = {"histtype": "step", "linewidth": 1.8, "linestyle": line, "color": colour}
+        axes.hist(np.asarray(values), bins, weights=weights, label=name, **look)
     for name, value in (marks or {}).items():
         axes.axvline(value, color=GREY, linestyle="--", linewidth=1)
         axes.text(value, axes.get_ylim()[1], f" {name}", fontsize=9, va="top", color=GREY)

@@ -100,9 +100,9 @@ class SAE(nn.Module):
         """Fit the few scalars of an untrained SAE to a first sample; training calls this once, before its first step.
 
         Sets the input scale (mean norm to sqrt(d_in)), `b_dec` (the mean), thresholds (the target L0 is met), and one
-        gain for the whole encoder, the one with the least squared error. Without that gain a dictionary whose directions
-        overlap, as `cov` ones do, starts with a reconstruction many times too long, and training may diverge. What
-        results is the field's null model: a tied matched filter with a random dictionary and one global scale.
+        gain for the whole encoder, the one with the least squared error. Without that gain a dictionary whose
+        directions overlap, as `cov` ones do, starts with a reconstruction many times too long, and training may
+        diverge. What results is the null model: a tied matched filter with a random dictionary and one global scale.
 
         Parameters
         ----------
@@ -131,7 +131,7 @@ def check_finite(activations):
     """Refuse NaN and infinity in one sentence."""
     if not activations.isfinite().all():
         bad = int((~activations.isfinite().all(dim=1)).sum())
-        raise ValueError(f"{bad} of {len(activations)} activations have NaN or infinity in them; drop those rows first.")
+        raise ValueError(f"{bad} of {len(activations)} activations have NaN or infinity in them; drop those rows.")
 
 
 def _directions(init, d_sae, d_in, seed):

@@ -1,9 +1,9 @@
 """The sparse code of a batch, and the few products on it that training needs.
 
-A dense training step multiplies five matrices of size batch x d_in x d_sae. When only L0 of the d_sae latents are active,
-all but the encoder's forward product touch batch x L0 entries alone. This file holds those four: decode, the gradient of
-the decoder, of the code, and of the encoder. Each is a weighted sum of rows, which is what ``embedding_bag`` computes.
-Their gradients equal those of the dense formulas to rounding (``tests/test_sparse.py``).
+A dense training step multiplies five matrices of size batch x d_in x d_sae. When only L0 of the d_sae latents are
+active, all but the encoder's forward product touch batch x L0 entries alone. This file holds those four: decode, and
+the gradients of the decoder, of the code, and of the encoder. Each is a weighted sum of rows, which is what
+``embedding_bag`` computes. They equal the dense formulas to rounding (``tests/test_gradients.py``).
 """
 
 from dataclasses import dataclass

@@ -81,9 +81,7 @@ class FeatureWorld:
     def sample(self, n, generator):
         """Activations of `n` samples. Shape (n, d_in), float32."""
         support, values = self.sample_code(n, generator)
-        return embedding_bag(
-            support.latents, self.features, support.row_starts, mode="sum", per_sample_weights=values
-        )
+        return embedding_bag(support.latents, self.features, support.row_starts, mode="sum", per_sample_weights=values)
 
     def batches(self, batch_size, n_batches, seed=0):
         """A sequence of `n_batches` fresh batches; the i-th follows from (seed, i) alone, whenever it is asked for."""

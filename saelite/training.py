@@ -13,6 +13,9 @@ from saelite import activation_functions, baselines, cache, checkpoints, revival
 from saelite import sae as sae_module
 from saelite.sae import check_finite
 
+# Learned thresholds follow the growing encoder; at the weights' own rate they lag behind it, and L0 overshoots.
+THRESHOLD_SPEED = 10.0
+
 
 def reconstruct(sae, x, buffer=None):
     """A training forward pass over scaled activations, whose gradients cost batch x L0 rows, not batch x d_sae.
@@ -57,7 +60,10 @@ def train(
     checkpoint_every=200,
     progress=True,
 ):
-    """Train an SAE on batches of activations, one pass, by AdamW on the squared error ``||x - x_hat||^2`` plus the activation's penalty.
+    """Train an SAE on batches of activations, one pass.
+
+    The loss is the squared error ``||x - x_hat||^2`` of scaled activations, its mean over samples, plus the penalty of
+    the activation function; the optimiser is AdamW.
 
     Parameters
     ----------
@@ -101,9 +107,7 @@ def train(
             "A checkpoint can only be resumed if batches can be asked for by number (batches[i]); "
             "pass a sequence, such as FeatureWorld.batches or ActivationStore.batches, or leave `checkpoint` out."
         )
-    optimiser = torch.optim.AdamW(
-        [p for p in sae.parameters() if p.requires_grad], lr=lr, betas=betas, weight_decay=weight_decay, fused=True
-    )
+    optimiser = torch.optim.AdamW(_groups(sae), lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
     run = _Run(sae, optimiser, revival)
     done = checkpoints.resume_training(checkpoint, run) if checkpoint is not None else 0
     started = time.perf_counter() - run.seconds
@@ -115,7 +119,8 @@ def train(
             if not sae.calibrated:
                 sae.scale(batch)  # a wrong width is refused before anything is measured on it
                 sae.calibrate(batch)
-        optimiser.param_groups[0]["lr"] = lr * _schedule(step, steps, warmup, decay)
+        for group in optimiser.param_groups:
+            group["lr"] = lr * group["speed"] * _schedule(step, steps, warmup, decay)
         run.step(batch)
         if (step + 1) % log_every == 0 or step + 1 == steps:
             run.seconds = time.perf_counter() - started
@@ -133,8 +138,8 @@ def train(
 def train_or_load(sae, batches, *, progress=True, **settings):
     """Train an SAE, or load it if the cache holds one that was made the same way.
 
-    The key is made of the SAE's settings and start, ``batches.settings``, the training settings and the code that trains:
-    change any of them and the SAE is trained anew. A killed run goes on from its last checkpoint.
+    The key is made of the SAE's settings and start, ``batches.settings``, the training settings and the code that
+    trains: change any of them and the SAE is trained anew. A killed run goes on from its last checkpoint.
 
     Parameters
     ----------
@@ -154,7 +159,7 @@ def train_or_load(sae, batches, *, progress=True, **settings):
         "sae": checkpoints.settings(sae),
         "start": hashlib.sha256(sae.W_dec_start.cpu().numpy().tobytes()).hexdigest(),
         "data": batches.settings | {"batches": len(batches)},
-        "training": {name: value.settings() if hasattr(value, "settings") else value for name, value in settings.items()},
+        "training": {name: getattr(value, "settings", lambda value=value: value)() for name, value in settings.items()},
         "code": _code_fingerprint(),
     }
     folder = cache.folder() / "saes" / cache.key(**made_of)
@@ -201,7 +206,8 @@ class _Run:
         if not self.loss.isfinite():
             check_finite(batch)
             raise ValueError(
-                f"The loss of {describe(sae)} became {self.loss.item()} after {self.samples} samples; lower the learning rate."
+                f"The loss of {describe(sae)} became {self.loss.item()} after {self.samples:,} samples; "
+                "lower the learning rate."
             )
         self.optimiser.zero_grad()
         self.loss.backward()
@@ -234,6 +240,15 @@ class _Run:
 def describe(sae):
     """A name for people: activation function and baseline."""
     return f"{sae.activation.name}, {sae.baseline.name}"
+
+
+def _groups(sae):
+    """Trainable parameters in two groups; those of the activation function may move faster than the weights do."""
+    own = {id(p) for p in sae.activation.parameters()}
+    trainable = [p for p in sae.parameters() if p.requires_grad]
+    weights, thresholds = [p for p in trainable if id(p) not in own], [p for p in trainable if id(p) in own]
+    groups = [{"params": weights, "speed": 1.0}]
+    return groups + [{"params": thresholds, "speed": THRESHOLD_SPEED}] if thresholds else groups
 
 
 def _schedule(step, steps, warmup, decay):

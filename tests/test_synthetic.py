@@ -14,7 +14,7 @@ def test_a_sample_is_the_sum_of_its_features():
     support, values = world.sample_code(200, generator(3))
     dense = support.to_dense(values)
     torch.testing.assert_close(world.sample(200, generator(3)), dense @ world.features)
-    assert len(torch.unique(support.rows * 50 + support.latents)) == len(values)  # a feature is there once or not at all
+    assert len(torch.unique(support.rows * 50 + support.latents)) == len(values)  # once or not at all
 
 
 def test_presence_is_bernoulli_at_each_rate_and_independent():

@@ -1,0 +1,200 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Frozen Decoder
+#
+# The decoder's directions are what people read when they interpret an SAE: direction 4321 *is* the feature, they say.
+# So take that away. In the {term}`Frozen Decoder` baseline the directions are drawn at random and never change. Only the
+# encoder and the two biases train: the SAE may learn *when* to use a direction, never *which* direction to have.
+#
+# ```{math}
+# :label: eq-frozen-decoder
+# W_{\mathrm{dec}}(t) = W_{\mathrm{dec}}(0) \quad \text{for all training steps } t
+# ```
+#
+# If such an SAE scores as well as a trained one, the score does not show that the directions were learned.
+# **Write down a guess:** the fully trained SAE explains around 85% of the variance of this layer. How much with random
+# directions?
+
+# %% tags=["parameters"]
+architectures: list = ["BatchTopK", "JumpReLU"]  # from ReLU, TopK, BatchTopK, JumpReLU
+model: str = "smollm2"  # language model: "smollm2" (embedded), or a transformers id or folder
+texts: str = "wikipedia-en"  # text set: "wikipedia-en" (embedded), or a datasets id, folder or file
+layer: int = 9  # decoder block whose output is read, counted from 0
+tokens: int = 400_000  # activations to harvest; a tenth is held out for testing
+l0: int = 40  # active latents per token; the paper's ratio of L0 to d_in gives 40 for d_in 576
+expansion: int = 8  # latents per dimension of the activations
+batch_size: int = 1024  # activations in a training batch
+epochs: int = 1  # passes over the training activations
+lr: float = 3e-3  # peak learning rate
+seed: int = 0  # seed of the random directions
+synthetic_samples: int = 400_000  # samples that each SAE is trained on in the synthetic part
+
+# %%
+import os
+from pathlib import Path
+
+import torch
+from IPython.display import HTML, Markdown
+
+from saelite import plots
+from saelite.activations import harvest
+from saelite.baselines import FrozenDecoder
+from saelite.comparison import architectures_at, compare
+from saelite.corpora import CREDITS, load_texts
+from saelite.initialisation import cov
+from saelite.latents import contexts_html, draw_latents, top_contexts
+from saelite.metrics import best_cosines, nulls
+from saelite.models import load_model
+from saelite.synthetic import FeatureWorld, log_uniform_probabilities
+
+plots.style()
+activations = architectures_at(l0, architectures)
+
+# %% [markdown]
+# ## Two ways to be random
+#
+# Directions can be uniform on the sphere (`iso`), or follow the activations' own covariance (`cov`): then they are
+# random, but crowd where the activations vary most. The paper's main figures use `cov` for this baseline. Neither has
+# seen which directions occur *together* with what.
+#
+# `cov` directions overlap a great deal. Start their encoder as the transpose of the decoder, and the reconstruction is
+# many times too long; training may then diverge. Every SAE of this book starts with one gain that removes this.
+
+# %%
+BASELINE = FrozenDecoder()
+name = BASELINE.name
+
+# %% [markdown]
+# ## On synthetic data
+#
+# First where the truth is known: the variable setting of [Synthetic recovery](02_synthetic_recovery.ipynb), 3200 features
+# in 100 dimensions, of which some 20 are present at a time. All SAEs see the same samples in the same order, from the
+# same random start.
+
+# %%
+world = FeatureWorld(log_uniform_probabilities())
+test = world.batches(20_000, 1, seed=seed + 1)[0]
+variants = [(a, b, "iso") for a in architectures_at(20, architectures) for b in (None, BASELINE)]
+saes, _, synthetic = compare(
+    variants, world.batches(4096, max(1, synthetic_samples // 4096), seed=seed), test, d_sae=3200, seed=seed, lr=4e-3
+)
+best = {key: best_cosines(world.features, sae.W_dec) for key, sae in saes.items()}
+synthetic["recovered"] = [(cosines > 0.8).float().mean().item() for cosines in best.values()]
+synthetic.style.format(precision=3).format("{:.2%}", subset=["dead", "recovered"]).hide()
+
+# %%
+synthetic_floor = nulls(world.batches(20_000, 1, seed=seed + 2)[0], test, l0=20, d_sae=3200)
+synthetic_floor.style.format(precision=3).hide()
+
+# %% [markdown]
+# Recovery cannot be more than chance here, whatever the explained variance: the directions are random. That is the point of the
+# baseline, and a check on the metric.
+
+# %%
+frozen, trained = (best[activations[0].name, key] for key in (name, "fully trained"))
+Markdown(
+    f"Best cosine of a true feature to the frozen directions: mean {frozen.mean():.3f}, largest {frozen.max():.3f}; to the "
+    f"trained ones: mean {trained.mean():.3f}, largest {trained.max():.3f}."
+)
+
+# %% [markdown]
+# ## On a language model
+#
+# Now the same on real activations: the residual stream of a language model over Wikipedia extracts. A tenth of the
+# texts is held out; all scores are on those.
+
+# %%
+lm = load_model(model)
+store = harvest(lm, load_texts(texts), layer=layer, tokens=tokens)
+held_out, documents = store.held_out[:], store.held_out.documents
+d_sae = expansion * store.d_in
+floor = nulls(store.train[:50_000], held_out, l0=l0, d_sae=d_sae, seed=seed + 100, groups=documents)
+floor.style.format(precision=3).hide()
+
+# %%
+directions = cov(d_sae, store.train[:50_000], seed)
+variants = []
+for activation in activations:
+    variants += [(activation, None, "iso"), (activation, BASELINE, "iso"), (activation, BASELINE, directions)]
+saes, histories, table = compare(
+    variants, store.batches(batch_size, epochs=epochs, seed=seed), held_out, d_sae=d_sae, seed=seed, groups=documents, lr=lr
+)
+table.style.format(precision=3).format("{:.1f}", subset="l0").format("{:.1%}", subset="dead").hide()
+
+# %% [markdown]
+# ### The invariant
+#
+# A baseline is only as good as its rule. After training, are the decoder's weights the very bits they started from?
+
+# %%
+for key, sae in saes.items():
+    same = torch.equal(sae.W_dec, sae.W_dec_start)
+    print(f"{', '.join(key):40} decoder unchanged: {same}")
+    assert same == (key[1] != "fully trained")
+
+# %% mystnb={"image": {"alt": "Dot chart of explained variance with 95% intervals for each architecture, fully trained and two Frozen Decoders, with vertical lines for the nulls and diamonds for the paper's values."}, "figure": {"name": "fig-frozen-decoder-ev", "caption": "Explained variance on held-out tokens: this build (dots, with 95% bootstrap intervals over texts), the nulls (lines), and the paper's values on another model (diamonds)."}}
+plots.explained_variance_by_variant(table, floor, {
+    ("BatchTopK", "fully trained"): 0.852, ("JumpReLU", "fully trained"): 0.852,
+    ("BatchTopK", "Frozen Decoder"): 0.430, ("JumpReLU", "Frozen Decoder"): 0.457,
+    ("BatchTopK", "Frozen Decoder (cov)"): 0.570, ("JumpReLU", "Frozen Decoder (cov)"): 0.578,
+});
+
+# %%
+ev = table.set_index(["architecture", "baseline"])["explained_variance"]
+null = floor.set_index("null")["explained_variance"]
+pca = null.filter(like="PCA").item()
+Markdown(
+    "\n".join(
+        f"- **{a.name}**: fully trained {ev[a.name, 'fully trained']:.3f}, {other} {ev[a.name, other]:.3f}, which is "
+        f"{ev[a.name, other] / ev[a.name, 'fully trained']:.0%} of it; {'above' if ev[a.name, other] > pca else 'below'} "
+        f"PCA ({pca:.3f}) and {'above' if ev[a.name, other] > null['random dictionary'] else 'below'} an untrained "
+        f"dictionary ({null['random dictionary']:.3f})."
+        for a in activations
+        for other in (name, f"{name} (cov)")
+    )
+)
+
+# %% [markdown]
+# The paper's values are for Gemma-2-2B, layer 12, at L0 160 of 2304 dimensions, width 73,728 and 500 million tokens
+# ({cite:t}`korznikov2026sanity`); this build's model is 17 times smaller and sees about a thousandth of the tokens. The
+# comparison is of patterns, not of digits.
+
+# %% mystnb={"image": {"alt": "Line charts of explained variance against activations seen in training, one panel an architecture, one line a variant."}, "figure": {"name": "fig-frozen-decoder-training", "caption": "Explained variance of training batches while the SAEs train."}}
+plots.training_curves(histories, "explained_variance", "explained variance");
+
+# %% [markdown]
+# ## What the latents fire on
+#
+# Latents drawn at random, from the fully trained SAE and from the one with frozen random directions, among those that fire on at least 20 held-out tokens. Cover the headings: could you say which
+# column is the trained SAE?
+
+# %%
+shown = {}
+for baseline in ("fully trained", name):
+    sae = saes[activations[0].name, baseline]
+    latents = draw_latents(sae, held_out, 3, seed=seed)
+    shown[f"{activations[0].name}, {baseline}"] = top_contexts(sae, store.held_out, latents, lm.tokenizer)
+HTML(contexts_html(shown, CREDITS.get(texts, texts)))
+
+# %% [markdown]
+# The table is kept for the book's first page.
+
+# %%
+results = Path(os.environ.get("SAELITE_RESULTS", "results"))
+results.mkdir(parents=True, exist_ok=True)
+table.to_json(results / "frozen_decoder.json", orient="records", indent=1)
+
+# %% [markdown]
+# ## Key points
+#
+# - A Frozen Decoder's directions are random, so no score of it can be evidence for learned directions.
+# - On explained variance the gap to the trained SAE is wide: this score does tell the two apart.
+# - That a frozen latent fires on tokens that look alike is the encoder's doing: it trains, and a direction in the
+#   decoder says nothing about what it fires on.

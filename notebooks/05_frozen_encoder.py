@@ -1,0 +1,255 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Frozen Encoder
+#
+# The encoder decides what a latent fires on. In the {term}`Frozen Encoder` baseline its directions are random and never
+# updated: each latent fires on whatever happens to lie along a random direction. What trains is when a latent counts as active (its bias or
+# threshold), the decoder, and the decoder's bias.
+#
+# ```{math}
+# :label: eq-frozen-encoder
+# W_{\mathrm{enc}}(t) = W_{\mathrm{enc}}(0) \quad \text{for all training steps } t
+# ```
+#
+# This is an old idea: random projections, a non-linearity, and a learned linear read-out reconstruct a lot. A latent
+# of such an SAE cannot have learned to detect anything. **Guess:** how much variance does it explain, more or less than
+# the [Frozen Decoder](03_frozen_decoder.ipynb)?
+
+# %% tags=["parameters"]
+architectures: list = ["BatchTopK", "JumpReLU"]  # from ReLU, TopK, BatchTopK, JumpReLU
+model: str = "smollm2"  # language model: "smollm2" (embedded), or a transformers id or folder
+texts: str = "wikipedia-en"  # text set: "wikipedia-en" (embedded), or a datasets id, folder or file
+layer: int = 9  # decoder block whose output is read, counted from 0
+tokens: int = 400_000  # activations to harvest; a tenth is held out for testing
+l0: int = 40  # active latents per token; the paper's ratio of L0 to d_in gives 40 for d_in 576
+expansion: int = 8  # latents per dimension of the activations
+batch_size: int = 1024  # activations in a training batch
+epochs: int = 1  # passes over the training activations
+lr: float = 3e-3  # peak learning rate
+seed: int = 0  # seed of the random directions
+synthetic_samples: int = 400_000  # samples that each SAE is trained on in the synthetic part
+
+# %%
+import os
+from pathlib import Path
+
+import pandas as pd
+import torch
+from IPython.display import HTML, Markdown
+
+from saelite import plots
+from saelite.activations import harvest
+from saelite.baselines import FrozenEncoder
+from saelite.comparison import architectures_at, compare
+from saelite.corpora import CREDITS, load_texts
+from saelite.latents import contexts_html, draw_latents, top_contexts
+from saelite.metrics import best_cosines, nulls
+from saelite.models import load_model
+from saelite.sae import SAE
+from saelite.synthetic import FeatureWorld, log_uniform_probabilities
+
+plots.style()
+activations = architectures_at(l0, architectures)
+
+# %% [markdown]
+# ## One freedom that it needs
+#
+# The other SAEs keep decoder directions at unit norm, so that a latent's value is its size in the reconstruction. Here the
+# decoder's norms are free: with a frozen encoder and unit norms nothing could set the gain of a latent, and the
+# reconstruction could be worse than the mean. The paper does not say how it treats norms.
+
+# %%
+BASELINE = FrozenEncoder()
+name = BASELINE.name
+
+# %% [markdown]
+# ## On synthetic data
+#
+# First where the truth is known: the variable setting of [Synthetic recovery](02_synthetic_recovery.ipynb), 3200 features
+# in 100 dimensions, of which some 20 are present at a time. All SAEs see the same samples in the same order, from the
+# same random start.
+
+# %%
+world = FeatureWorld(log_uniform_probabilities())
+test = world.batches(20_000, 1, seed=seed + 1)[0]
+variants = [(a, b, "iso") for a in architectures_at(20, architectures) for b in (None, BASELINE)]
+saes, _, synthetic = compare(
+    variants, world.batches(4096, max(1, synthetic_samples // 4096), seed=seed), test, d_sae=3200, seed=seed, lr=4e-3
+)
+best = {key: best_cosines(world.features, sae.W_dec) for key, sae in saes.items()}
+synthetic["recovered"] = [(cosines > 0.8).float().mean().item() for cosines in best.values()]
+synthetic.style.format(precision=3).format("{:.2%}", subset=["dead", "recovered"]).hide()
+
+# %%
+synthetic_floor = nulls(world.batches(20_000, 1, seed=seed + 2)[0], test, l0=20, d_sae=3200)
+synthetic_floor.style.format(precision=3).hide()
+
+# %% [markdown]
+# ## On a language model
+#
+# Now the same on real activations: the residual stream of a language model over Wikipedia extracts. A tenth of the
+# texts is held out; all scores are on those.
+
+# %%
+lm = load_model(model)
+store = harvest(lm, load_texts(texts), layer=layer, tokens=tokens)
+held_out, documents = store.held_out[:], store.held_out.documents
+d_sae = expansion * store.d_in
+floor = nulls(store.train[:50_000], held_out, l0=l0, d_sae=d_sae, seed=seed + 100, groups=documents)
+floor.style.format(precision=3).hide()
+
+# %%
+variants = [(a, b, "iso") for a in activations for b in (None, BASELINE)]
+saes, histories, table = compare(
+    variants, store.batches(batch_size, epochs=epochs, seed=seed), held_out, d_sae=d_sae, seed=seed, groups=documents, lr=lr
+)
+table.style.format(precision=3).format("{:.1f}", subset="l0").format("{:.1%}", subset="dead").hide()
+
+# %% [markdown]
+# ### The invariant
+#
+# Before its first step an SAE is calibrated on the first batch: one gain for the whole encoder. From then on a frozen
+# encoder may not change by a single bit. We calibrate an untrained twin on the same batch and compare.
+
+# %%
+first_batch = store.batches(batch_size, epochs=epochs, seed=seed)[0]
+for a in activations:
+    for baseline in (None, BASELINE):
+        twin = SAE(store.d_in, d_sae, a, baseline, seed=seed)
+        twin.calibrate(first_batch)
+        trained = saes[a.name, twin.baseline.name]
+        same = torch.equal(trained.W_enc, twin.W_enc)
+        print(f"{a.name}, {twin.baseline.name:15} encoder unchanged: {same}")
+        assert same == (baseline is BASELINE)
+
+# %% mystnb={"image": {"alt": "Dot chart of explained variance with 95% intervals for each architecture, fully trained and Frozen Encoder, with vertical lines for the nulls and diamonds for the paper's values."}, "figure": {"name": "fig-frozen-encoder-ev", "caption": "Explained variance on held-out tokens: this build (dots, with 95% bootstrap intervals over texts), the nulls (lines), and the paper's values on another model (diamonds)."}}
+plots.explained_variance_by_variant(table, floor, {
+    ("BatchTopK", "fully trained"): 0.852, ("JumpReLU", "fully trained"): 0.852,
+    ("BatchTopK", "Frozen Encoder"): 0.475, ("JumpReLU", "Frozen Encoder"): 0.609,
+});
+
+# %%
+ev = table.set_index(["architecture", "baseline"])["explained_variance"]
+null = floor.set_index("null")["explained_variance"]
+pca = null.filter(like="PCA").item()
+Markdown(
+    "\n".join(
+        f"- **{a.name}**: fully trained {ev[a.name, 'fully trained']:.3f}, {other} {ev[a.name, other]:.3f}, which is "
+        f"{ev[a.name, other] / ev[a.name, 'fully trained']:.0%} of it; {'above' if ev[a.name, other] > pca else 'below'} "
+        f"PCA ({pca:.3f}) and {'above' if ev[a.name, other] > null['random dictionary'] else 'below'} an untrained "
+        f"dictionary ({null['random dictionary']:.3f})."
+        for a in activations
+        for other in (name,)
+    )
+)
+
+# %% [markdown]
+# The paper's values are for Gemma-2-2B, layer 12, at L0 160 of 2304 dimensions, width 73,728 and 500 million tokens
+# ({cite:t}`korznikov2026sanity`); this build's model is 17 times smaller and sees about a thousandth of the tokens. The
+# comparison is of patterns, not of digits.
+
+# %% mystnb={"image": {"alt": "Line charts of explained variance against activations seen in training, one panel an architecture, for the fully trained SAE and the Frozen Encoder."}, "figure": {"name": "fig-frozen-encoder-training", "caption": "Explained variance of training batches while the SAEs train."}}
+plots.training_curves(histories, "explained_variance", "explained variance");
+
+# %% mystnb={"image": {"alt": "Histogram of the cosine of each latent's decoder direction to its random start, for the fully trained SAE and the Frozen Encoder of each architecture."}, "figure": {"name": "fig-frozen-encoder-cosine", "caption": "Under a Frozen Encoder the decoder may turn; how far it did."}}
+plots.cosine_histogram({", ".join(key): sae.cosine_to_start() for key, sae in saes.items()}, "cosine of decoder directions to their start");
+
+# %% [markdown]
+# ## What the latents fire on
+#
+# Latents drawn at random, from the fully trained SAE and from the one with a random encoder, among those that fire on at least 20 held-out tokens. Cover the headings: could you say which
+# column is the trained SAE?
+
+# %%
+shown = {}
+for baseline in ("fully trained", name):
+    sae = saes[activations[0].name, baseline]
+    latents = draw_latents(sae, held_out, 3, seed=seed)
+    shown[f"{activations[0].name}, {baseline}"] = top_contexts(sae, store.held_out, latents, lm.tokenizer)
+HTML(contexts_html(shown, CREDITS.get(texts, texts)))
+
+# %% [markdown]
+# The table is kept for the book's first page.
+
+# %%
+results = Path(os.environ.get("SAELITE_RESULTS", "results"))
+results.mkdir(parents=True, exist_ok=True)
+table.to_json(results / "frozen_encoder.json", orient="records", indent=1)
+
+# %% [markdown]
+# ## All baselines together
+#
+# The tables of this chapter and of the two before it, in one figure: it opens the book.
+
+# %% mystnb={"image": {"alt": "Dot chart of explained variance with intervals for the fully trained SAE and every random baseline, for each architecture, with vertical lines for the nulls and diamonds for the paper's values."}, "figure": {"name": "fig-all-baselines", "caption": "Explained variance on held-out tokens of every SAE of this build. Dots: this build, with 95% bootstrap intervals over texts; lines: nulls; diamonds: the paper's values on another model."}}
+paper = pd.DataFrame(
+    [
+        ("fully trained", 0.852, 0.852),
+        ("Frozen Decoder", 0.430, 0.457),
+        ("Frozen Decoder (cov)", 0.570, 0.578),
+        ("Soft-Frozen Decoder", 0.785, 0.789),
+        ("Frozen Encoder", 0.475, 0.609),
+    ],
+    columns=["baseline", "BatchTopK", "JumpReLU"],
+).set_index("baseline").stack().swaplevel().rename("paper")
+tables = [pd.read_json(file) for file in sorted(results.glob("*_*coder.json"))]
+everything = pd.concat(tables).drop_duplicates(["architecture", "baseline"])
+order = {baseline: place for place, baseline in enumerate(plots.COLOURS)}
+everything = everything.sort_values(["architecture", "baseline"], key=lambda column: column.replace(order))
+overview = plots.explained_variance_by_variant(everything, floor, paper.to_dict())
+overview.savefig(results / "welcome.svg", metadata={"Date": None})
+
+# %%
+everything = everything.join(paper, on=["architecture", "baseline"])
+everything[["architecture", "baseline", "explained_variance", "low", "high", "paper", "l0", "dead"]].style.format(
+    precision=3, na_rep="-"
+).format("{:.1f}", subset="l0").format("{:.1%}", subset="dead").hide()
+
+# %% tags=["hide-input"]
+trained = everything[everything["baseline"] == "fully trained"]["explained_variance"]
+best = everything[everything["baseline"] != "fully trained"].sort_values("explained_variance").iloc[-1]
+worst = everything[everything["baseline"] != "fully trained"].sort_values("explained_variance").iloc[0]
+text = (
+    f"In this build, on {len(held_out):,} held-out tokens of layer {layer} of `{model}`, fully trained SAEs explain "
+    f"{trained.min():.2f} to {trained.max():.2f} of the variance. The baselines reach from {worst.explained_variance:.2f} "
+    f"({worst.baseline}, {worst.architecture}) to {best.explained_variance:.2f} ({best.baseline}, {best.architecture}). "
+    f"PCA with {l0} components explains {pca:.2f}; a random dictionary that was never trained, "
+    f"{null['random dictionary']:.2f}. So explained variance tells the trained SAE from the hard-frozen ones, and "
+    + ("much less clearly from the soft-frozen one. " if best.explained_variance > 0.9 * trained.max() else
+       "from the soft-frozen one. ")
+)
+rows = [
+    f"| {r.architecture} | {r.baseline} | {r.explained_variance:.3f} [{r.low:.3f}, {r.high:.3f}] | "
+    f"{'-' if pd.isna(r.paper) else format(r.paper, '.3f')} | {r.l0:.1f} | {r.dead:.1%} |"
+    for r in everything.itertuples()
+]
+synthetic_file = results / "synthetic_recovery.json"
+if synthetic_file.exists():
+    known = pd.read_json(synthetic_file)
+    text += (
+        f"On synthetic data, where the true features are known, explained variance runs from "
+        f"{known['explained_variance'].min():.2f} to {known['explained_variance'].max():.2f} while "
+        f"{known['recovered'].min():.1%} to {known['recovered'].max():.1%} of the features are recovered."
+    )
+welcome = [
+    text.strip(), "",
+    "| architecture | SAE | explained variance [95% interval] | the paper's | L0 | dead latents |",
+    "|---|---|---|---|---|---|", *rows, "",
+    "*The paper's* column is for Gemma-2-2B, layer 12, at L0 160: another model, so compare the pattern, not the digits.",
+]  # fmt: skip
+(results / "welcome.md").write_text("\n".join(welcome) + "\n", encoding="utf-8")
+Markdown(text)
+
+# %% [markdown]
+# ## Key points
+#
+# - A Frozen Encoder's latents fire along random directions; only thresholds and the read-out are learned.
+# - What its latents fire on may still look like something: a random direction has a largest token too, and tokens near it
+#   are alike. That is why text that "makes sense" needs a baseline beside it.
