@@ -18,7 +18,7 @@ from torch.nn.functional import relu
 from saelite.sparse import Support, flatnonzero
 
 # How strongly a steered penalty answers to an L0 off its target, at once and over time.
-PROPORTIONAL, INTEGRAL = 10.0, 0.01
+PROPORTIONAL, INTEGRAL = 8.0, 0.03
 
 
 class _ActivationFunction(nn.Module):
@@ -169,7 +169,8 @@ class _Penalised(_ActivationFunction):
         """One step of the control, given the batch's mean number of active latents."""
         if self.steered and self.training:
             off_target = (l0 / self.target_l0).log().clamp(-1, 1)
-            self.level.add_(INTEGRAL * off_target).clamp_(min=0)
+            # far from the target the proportional part does the work; a level that built up meanwhile would overshoot
+            self.level.add_(INTEGRAL * off_target.clamp(-0.2, 0.2)).clamp_(min=0)
             self.coefficient.copy_(unit * (self.level + PROPORTIONAL * off_target))
 
 
