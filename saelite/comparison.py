@@ -27,7 +27,7 @@ def architectures_at(l0, names):
     ValueError
         For a name that is not among them.
     """
-    known = ("ReLU", "TopK", "BatchTopK", "JumpReLU")
+    known = [name for name, kind in vars(activation_functions).items() if hasattr(kind, "select") and name[0] != "_"]
     for name in names:
         if name not in known:
             raise ValueError(f"There is no architecture {name!r}; choose from {', '.join(known)}.")

@@ -70,6 +70,7 @@ def top_contexts(sae, store, latents, tokenizer, n=4, window=12):
         latent, frequency (share of the store's tokens on which the latent fires), activation (at the token in the
         middle), tokens (list of str) and activations (list of float, NaN where none was kept).
     """
+    latents = torch.as_tensor(latents, dtype=torch.long)
     values = activations_of(sae, store, latents)
     rows = []
     for column, latent in enumerate(latents.tolist()):

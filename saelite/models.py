@@ -94,8 +94,8 @@ def _load(name: str, device: torch.device, dtype: torch.dtype) -> LanguageModel:
     source = _smollm2_folder() if name == "smollm2" else Path(name).expanduser()
     source = str(source) if source.is_dir() else name
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, trust_remote_code=False)
     except (OSError, ValueError) as error:  # transformers raises either for an id it cannot find or read
         reason = " ".join(str(error).split())[:200]
         raise ValueError(

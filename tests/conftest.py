@@ -1,7 +1,16 @@
 import pytest
 
 
+@pytest.fixture(scope="session")
+def converted_models(tmp_path_factory):
+    """One place for converted models: the embedded one takes half a minute to convert."""
+    return tmp_path_factory.mktemp("models")
+
+
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    """No test sees the user's cache, or another test's."""
-    monkeypatch.setenv("SAELITE_CACHE", str(tmp_path / "cache"))
+def own_cache(tmp_path, monkeypatch, converted_models):
+    """No test sees the user's cache, or what another test left; only converted models are shared."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / "models").symlink_to(converted_models)
+    monkeypatch.setenv("SAELITE_CACHE", str(cache))

@@ -1,0 +1,105 @@
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from saelite.activation_functions import TopK
+from saelite.comparison import architectures_at, compare
+from saelite.latents import contexts_html, draw_latents, top_contexts
+from saelite.sae import SAE
+from saelite.synthetic import FeatureWorld, constant_probabilities
+
+
+class Store:
+    """Six rows of eight tokens whose first position is dropped: what an ActivationStore offers to `saelite.latents`."""
+
+    def __init__(self):
+        self.data = torch.randn(6 * 7, 5, generator=torch.Generator().manual_seed(0))
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, rows):
+        return self.data[rows]
+
+    def context_of(self, index):
+        row, place = divmod(index, 7)
+        return torch.arange(8) + 8 * row, place + 1
+
+
+class Tokenizer:
+    def decode(self, ids):
+        return f"<{int(ids[0])}>"
+
+
+def calibrated(store):
+    sae = SAE(5, 12, TopK(3)).eval()
+    sae.calibrate(store[:])
+    return sae
+
+
+def test_top_contexts_are_the_largest_activations_one_a_row():
+    store = Store()
+    sae = calibrated(store)
+    code = sae.encode(store[:]).detach()
+    latent = int((code > 0).sum(dim=0).argmax())
+    contexts = top_contexts(sae, store, torch.tensor([latent]), Tokenizer(), n=3, window=2)
+    best_of_rows = code[:, latent].view(6, 7).max(dim=1).values.sort(descending=True).values[:3]
+    np.testing.assert_allclose(contexts["activation"], best_of_rows)
+    assert contexts["frequency"].iloc[0] == pytest.approx((code[:, latent] > 0).float().mean().item())
+    for context in contexts.itertuples():
+        for token, activation in zip(context.tokens, context.activations, strict=True):
+            row, place = divmod(int(token[1:-1]), 8)  # the token's number tells where it stands
+            if place == 0:
+                assert np.isnan(activation)  # dropped, so never measured
+            else:
+                assert activation == code[row * 7 + place - 1, latent]
+
+
+def test_drawn_latents_fire_often_enough_and_follow_the_seed():
+    store = Store()
+    sae = calibrated(store)
+    fired = (sae.encode(store[:]) > 0).sum(dim=0)
+    drawn = draw_latents(sae, store[:], 4, min_firing=8)
+    assert (fired[drawn] >= 8).all() and len(drawn) == min(4, int((fired >= 8).sum()))
+    assert torch.equal(drawn, draw_latents(sae, store[:], 4, min_firing=8))
+    assert len(draw_latents(sae, store[:], 4, min_firing=1000)) == 0
+
+
+def test_text_is_escaped():
+    contexts = pd.DataFrame(
+        [
+            {
+                "latent": 3,
+                "frequency": 0.1,
+                "activation": 2.0,
+                "tokens": ["<script>alert(1)</script>", '" onmouseover="x', "&amp;\n"],
+                "activations": [2.0, float("nan"), 1.0],
+            }
+        ]
+    )
+    page = contexts_html({"<b>trained</b>": contexts}, credit="<i>someone</i>")
+    tags = set(re.findall(r"</?([a-z]+)", page))
+    assert tags <= {"div", "p", "strong", "ol", "li", "mark"}
+    assert "&lt;script&gt;" in page and "&amp;amp;" in page and 'onmouseover="x' not in page
+
+
+def test_nothing_to_show_is_said():
+    assert "None of the latents" in contexts_html({"dead": top_contexts(calibrated(Store()), Store(), [], Tokenizer())})
+
+
+def test_compare_trains_every_variant_on_the_same_data():
+    world = FeatureWorld(constant_probabilities(60, 5), d_in=16)
+    test = world.batches(500, 1, seed=1)[0]
+    variants = [(a, None, "iso") for a in architectures_at(5, ["TopK", "BatchTopK"])]
+    saes, histories, table = compare(variants, world.batches(128, 20), test, d_sae=64, lr=1e-3, progress=False)
+    assert list(saes) == list(histories) == [("TopK", "fully trained"), ("BatchTopK", "fully trained")]
+    assert table["architecture"].tolist() == ["TopK", "BatchTopK"]
+    assert (table["low"] <= table["explained_variance"]).all() and (table["explained_variance"] <= table["high"]).all()
+
+
+def test_an_unknown_architecture_is_refused():
+    with pytest.raises(ValueError, match="no architecture 'TopKK'; choose from ReLU, TopK, BatchTopK, JumpReLU"):
+        architectures_at(5, ["TopKK"])
