@@ -52,6 +52,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Progress bars write times, so no two runs would be alike; a fixed hash seed keeps the order of sets.
 KERNEL_ENVIRONMENT = {
     "TQDM_DISABLE": "1",
+    "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm misses a widget that pages do not want
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "PYTHONHASHSEED": "0",

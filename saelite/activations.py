@@ -483,7 +483,7 @@ def _fill(lm, texts, order, settings, described, final: Path, progress: bool) ->
         open(data_file, "r+b", buffering=0) as file,
         tqdm(
             total=settings["tokens"], initial=already, unit=" tokens", desc=f"layer {settings['layer']}",
-            disable=not progress,
+            **({} if progress else {"disable": True}),  # unset, the variable TQDM_DISABLE has a say
         ) as bar,
     ):  # fmt: skip
         last_checkpoint = time.monotonic()

@@ -5,7 +5,7 @@ import pandas as pd
 from saelite import activation_functions
 from saelite.metrics import evaluate
 from saelite.sae import SAE
-from saelite.training import describe, train_or_load
+from saelite.training import train_or_load
 
 
 def architectures_at(l0, names):
@@ -27,7 +27,8 @@ def architectures_at(l0, names):
     ValueError
         For a name that is not among them.
     """
-    known = [name for name, kind in vars(activation_functions).items() if hasattr(kind, "select") and name[0] != "_"]
+    classes = {name: kind for name, kind in vars(activation_functions).items() if isinstance(kind, type)}
+    known = [name for name, kind in classes.items() if hasattr(kind, "select") and not name.startswith("_")]
     for name in names:
         if name not in known:
             raise ValueError(f"There is no architecture {name!r}; choose from {', '.join(known)}.")
@@ -64,8 +65,6 @@ def compare(variants, batches, held_out, *, d_sae, seed=0, groups=None, progress
         start = "iso" if sae.init == "iso" else "cov"
         name = sae.baseline.name if start == "iso" else f"{sae.baseline.name} ({start})"
         history = train_or_load(sae, batches, progress=progress, **training)
-        if progress:
-            print(f"{describe(sae)}: {history.samples.iloc[-1]:,} samples", flush=True)
         saes[activation.name, name], histories[activation.name, name] = sae, history
         rows.append(
             {"architecture": activation.name, "baseline": name}

@@ -30,6 +30,10 @@ def log_uniform_probabilities(n_features=3200, low=-5.5, high=-1.2, seed=0):
     return 10 ** (low + (high - low) * exponents)
 
 
+# The number of the features' random stream; batches count up from 0.
+FEATURES = 2**32
+
+
 class FeatureWorld:
     """True features, how often each is present, and a sampler.
 
@@ -56,7 +60,9 @@ class FeatureWorld:
         if sigma < 0:
             raise ValueError(f"sigma is a standard deviation and cannot be {sigma}.")
         self.probabilities, self.sigma, self.seed = probabilities, sigma, seed
-        self.features = iso(len(probabilities), d_in, seed)
+        # A stream of its own: drawn from the bare seed, the features would be the very directions that an SAE of the
+        # same seed starts from, and every feature would be recovered before training.
+        self.features = iso(len(probabilities), d_in, _mix(seed, FEATURES))
 
     @property
     def d_in(self):

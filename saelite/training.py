@@ -112,7 +112,8 @@ def train(
     done = checkpoints.resume_training(checkpoint, run) if checkpoint is not None else 0
     started = time.perf_counter() - run.seconds
     sae.train()
-    bar = tqdm(total=steps, initial=done, disable=not progress, desc=describe(sae), ascii=True, mininterval=2)
+    quiet = {} if progress else {"disable": True}  # unset, the variable TQDM_DISABLE has a say
+    bar = tqdm(total=steps, initial=done, desc=describe(sae), ascii=True, mininterval=2, **quiet)
     for step, batch in enumerate(_from(batches, done, steps), start=done):
         if step == 0:
             check_finite(batch)

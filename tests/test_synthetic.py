@@ -2,6 +2,9 @@ import pytest
 import torch
 from scipy import stats
 
+from saelite.activation_functions import TopK
+from saelite.metrics import best_cosines
+from saelite.sae import SAE
 from saelite.synthetic import FeatureWorld, constant_probabilities, log_uniform_probabilities
 
 
@@ -59,6 +62,14 @@ def test_features_are_uniform_unit_vectors():
     torch.testing.assert_close(features.norm(dim=1), torch.ones(3200))
     cosines = (features @ features.T)[*torch.triu_indices(3200, 3200, 1)]
     assert cosines.mean().abs() < 1e-3 and cosines.var() == pytest.approx(1 / 100, rel=0.01)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 7])
+def test_an_untrained_sae_knows_nothing_of_the_features(seed):
+    """Features and an SAE's start may share a seed, and must not share a stream."""
+    world = FeatureWorld(constant_probabilities(), seed=seed)
+    best = best_cosines(world.features, SAE(100, 3200, TopK(20), seed=seed).W_dec)
+    assert best.max() < 0.6 and best.mean() == pytest.approx(0.347, abs=0.005)  # chance, worked out independently
 
 
 def test_a_batch_follows_from_its_seed_and_number():
