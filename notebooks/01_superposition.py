@@ -46,6 +46,7 @@ from saelite.metrics import best_cosines, evaluate, explained_variance, nulls
 from saelite.models import load_model
 from saelite.sae import SAE
 from saelite.synthetic import FeatureWorld, constant_probabilities
+from saelite.tables import show
 from saelite.training import train, train_or_load
 
 plots.style()
@@ -105,6 +106,7 @@ Markdown(
 
 # %%
 lm = load_model(model)
+sae = SAE(lm.d_model, expansion * lm.d_model, BatchTopK(l0), seed=seed)
 store = harvest(lm, load_texts(texts), layer=layer, tokens=tokens)
 held_out, documents = store.held_out[:], store.held_out.documents
 Markdown(
@@ -118,15 +120,14 @@ Markdown(
 # dictionary* is an SAE before its first step of training: random directions, the best matches of each token, one gain.
 
 # %%
-floor = nulls(store.train[:50_000], held_out, l0=l0, d_sae=expansion * store.d_in, groups=documents)
-floor.style.format(precision=3).hide()
+floor = nulls(store.train[:50_000], held_out, l0=l0, d_sae=sae.d_sae, groups=documents)
+show(floor)
 
 # %% [markdown]
 # Now an SAE, with {term}`BatchTopK`: in a batch of n tokens the n x L0 largest latents are kept.
 # **Write down a guess:** what share of the variance will it explain?
 
 # %%
-sae = SAE(store.d_in, expansion * store.d_in, BatchTopK(l0), seed=seed)
 history = train_or_load(sae, store.batches(batch_size, epochs=epochs), lr=lr)
 scores = evaluate(sae, held_out, documents)
 

@@ -45,9 +45,10 @@ from saelite.comparison import architectures_at, compare
 from saelite.initialisation import iso
 from saelite.metrics import best_cosines, nulls, recovery
 from saelite.synthetic import FeatureWorld, constant_probabilities, log_uniform_probabilities
+from saelite.tables import show
 
 plots.style()
-activations = architectures_at(l0, architectures)
+activations = architectures_at(l0, architectures, d_sae)
 
 # %% [markdown]
 # ## Worlds with known features
@@ -70,18 +71,18 @@ known = {
 }
 worlds = {name: FeatureWorld(known[name], d_in, sigma) for name in settings}
 tests = {name: world.batches(test_samples, 1, seed=seed + 1)[0] for name, world in worlds.items()}
-pd.DataFrame(
+rows = [
     {
-        name: {
-            "features": len(world.features),
-            "dimensions": world.d_in,
-            "present in a sample, on average": float(world.probabilities.sum()),
-            "rarest feature, one sample in": float(1 / world.probabilities.min()),
-            "commonest feature, one sample in": float(1 / world.probabilities.max()),
-        }
-        for name, world in worlds.items()
+        "setting": name,
+        "features": len(world.features),
+        "dimensions": world.d_in,
+        "present in a sample, on average": f"{world.probabilities.sum():.1f}",
+        "rarest feature": f"in 1 of {1 / world.probabilities.min():,.0f}",
+        "commonest feature": f"in 1 of {1 / world.probabilities.max():,.0f}",
     }
-).style.format(precision=0, thousands=",")
+    for name, world in worlds.items()
+]
+show(pd.DataFrame(rows))
 
 # %% [markdown]
 # ## What nothing scores
@@ -95,7 +96,7 @@ floors = {
     name: nulls(world.batches(20_000, 1, seed=seed + 2)[0], tests[name], l0=l0, d_sae=d_sae)
     for name, world in worlds.items()
 }
-pd.concat(floors, names=["setting"]).reset_index("setting").style.format(precision=3).hide()
+show(pd.concat(floors, names=["setting"]).reset_index("setting"))
 
 # %%
 random_best = {name: best_cosines(world.features, iso(d_sae, d_in, seed + 100)) for name, world in worlds.items()}
@@ -127,16 +128,16 @@ for setting, world in worlds.items():
 results = pd.DataFrame(results)
 
 # %% [markdown]
-# ## Reconstruction is good, recovery is not
+# ## Reconstruction and recovery
 #
 # Two columns to compare: *explained variance*, which can be measured on any model, and *recovered*, which cannot.
 # `recovered_one_to_one` lets each direction serve one feature only; `recovered_by_frequency` counts occurrences of
 # features instead of features.
 
 # %%
-shares = ["dead", "recovered", "recovered_one_to_one", "recovered_by_frequency"]
-columns = ["setting", "architecture", "explained_variance", "low", "high", "l0", *shares, "mean_best_cosine"]
-results[columns].style.format(precision=3).format("{:.1f}", subset="l0").format("{:.2%}", subset=shares).hide()
+columns = ["setting", "architecture", "explained_variance", "low", "high", "l0", "dead", "mean_best_cosine"]
+columns += ["recovered", "recovered_one_to_one", "recovered_by_frequency"]
+show(results[columns])
 
 # %%
 kept = Path(os.environ.get("SAELITE_RESULTS", "results"))
@@ -216,11 +217,12 @@ Markdown(
 )
 
 # %% [markdown]
-# ## Explained variance says little about recovery
+# ## Over training
 #
-# While an SAE trains, explained variance rises fast and then hardly moves. The decoder goes on turning long after that.
+# Does the decoder stop turning when explained variance levels off? If not, a flat curve of explained variance is no sign
+# that the dictionary is done.
 
-# %% mystnb={"image": {"alt": "Two rows of line charts against samples seen: explained variance, which levels off early, and the median cosine of decoder directions to their start, which goes on falling."}, "figure": {"name": "fig-synthetic-training", "caption": "Explained variance of training batches (top) and the median cosine of decoder directions to their start (bottom)."}}
+# %% mystnb={"image": {"alt": "Two rows of line charts against samples seen: explained variance above, the median cosine of decoder directions to their start below."}, "figure": {"name": "fig-synthetic-training", "caption": "Explained variance of training batches (top) and the median cosine of decoder directions to their start (bottom)."}}
 figure, grid = plt.subplots(2, len(settings), figsize=(3.6 * len(settings), 5), sharex=True, sharey="row", squeeze=False)
 for (setting, architecture), history in histories.items():
     column = settings.index(setting)
@@ -236,8 +238,8 @@ grid[1, 0].legend(fontsize=9);
 # %% [markdown]
 # ## Key points
 #
-# - An SAE can reconstruct well with a dictionary that holds few of the true features.
-# - An untrained random dictionary explains a large part of the variance too, because with many directions in few
-#   dimensions something always fits.
-# - So explained variance alone cannot tell whether the features were found. How much recovery comes with more training, and
-#   why architectures differ, needs longer runs than this page's; they are not part of this edition.
+# - Explained variance and recovery are two questions. Read each beside what an untrained random dictionary scores: with
+#   many directions in few dimensions something always fits, so that score is far from zero.
+# - On a real model only the first of the two can be measured.
+# - How much recovery comes with more training, and why architectures differ, needs longer runs than this page's; they are
+#   not part of this edition.

@@ -46,16 +46,16 @@ from IPython.display import HTML, Markdown
 from saelite import plots
 from saelite.activations import harvest
 from saelite.baselines import FrozenDecoder
-from saelite.comparison import architectures_at, compare
+from saelite.comparison import architectures_at, compare, in_words
 from saelite.corpora import CREDITS, load_texts
 from saelite.initialisation import cov
 from saelite.latents import contexts_html, draw_latents, top_contexts
 from saelite.metrics import best_cosines, nulls
 from saelite.models import load_model
 from saelite.synthetic import FeatureWorld, log_uniform_probabilities
+from saelite.tables import show
 
 plots.style()
-activations = architectures_at(l0, architectures)
 
 # %% [markdown]
 # ## Two ways to be random
@@ -81,24 +81,27 @@ name = BASELINE.name
 # %%
 world = FeatureWorld(log_uniform_probabilities())
 test = world.batches(20_000, 1, seed=seed + 1)[0]
-variants = [(a, b, "iso") for a in architectures_at(20, architectures) for b in (None, BASELINE)]
+variants = [(a, b, "iso") for a in architectures_at(20, architectures, 3200) for b in (None, BASELINE)]
 saes, _, synthetic = compare(
     variants, world.batches(4096, max(1, synthetic_samples // 4096), seed=seed), test, d_sae=3200, seed=seed, lr=4e-3
 )
 best = {key: best_cosines(world.features, sae.W_dec) for key, sae in saes.items()}
 synthetic["recovered"] = [(cosines > 0.8).float().mean().item() for cosines in best.values()]
-synthetic.style.format(precision=3).format("{:.2%}", subset=["dead", "recovered"]).hide()
+show(synthetic)
 
 # %%
 synthetic_floor = nulls(world.batches(20_000, 1, seed=seed + 2)[0], test, l0=20, d_sae=3200)
-synthetic_floor.style.format(precision=3).hide()
+show(synthetic_floor)
+
+# %%
+Markdown(in_words(synthetic, synthetic_floor))
 
 # %% [markdown]
 # Recovery cannot be more than chance here, whatever the explained variance: the directions are random. That is the point of the
 # baseline, and a check on the metric.
 
 # %%
-frozen, trained = (best[activations[0].name, key] for key in (name, "fully trained"))
+frozen, trained = (best[architectures[0], key] for key in (name, "fully trained"))
 Markdown(
     f"Best cosine of a true feature to the frozen directions: mean {frozen.mean():.3f}, largest {frozen.max():.3f}; to the "
     f"trained ones: mean {trained.mean():.3f}, largest {trained.max():.3f}."
@@ -112,11 +115,12 @@ Markdown(
 
 # %%
 lm = load_model(model)
+d_sae = expansion * lm.d_model
+activations = architectures_at(l0, architectures, d_sae)
 store = harvest(lm, load_texts(texts), layer=layer, tokens=tokens)
 held_out, documents = store.held_out[:], store.held_out.documents
-d_sae = expansion * store.d_in
 floor = nulls(store.train[:50_000], held_out, l0=l0, d_sae=d_sae, seed=seed + 100, groups=documents)
-floor.style.format(precision=3).hide()
+show(floor)
 
 # %%
 directions = cov(d_sae, store.train[:50_000], seed)
@@ -126,7 +130,7 @@ for activation in activations:
 saes, histories, table = compare(
     variants, store.batches(batch_size, epochs=epochs, seed=seed), held_out, d_sae=d_sae, seed=seed, groups=documents, lr=lr
 )
-table.style.format(precision=3).format("{:.1f}", subset="l0").format("{:.1%}", subset="dead").hide()
+show(table)
 
 # %% [markdown]
 # ### The invariant
@@ -147,19 +151,7 @@ plots.explained_variance_by_variant(table, floor, {
 });
 
 # %%
-ev = table.set_index(["architecture", "baseline"])["explained_variance"]
-null = floor.set_index("null")["explained_variance"]
-pca = null.filter(like="PCA").item()
-Markdown(
-    "\n".join(
-        f"- **{a.name}**: fully trained {ev[a.name, 'fully trained']:.3f}, {other} {ev[a.name, other]:.3f}, which is "
-        f"{ev[a.name, other] / ev[a.name, 'fully trained']:.0%} of it; {'above' if ev[a.name, other] > pca else 'below'} "
-        f"PCA ({pca:.3f}) and {'above' if ev[a.name, other] > null['random dictionary'] else 'below'} an untrained "
-        f"dictionary ({null['random dictionary']:.3f})."
-        for a in activations
-        for other in (name, f"{name} (cov)")
-    )
-)
+Markdown(in_words(table, floor))
 
 # %% [markdown]
 # The paper's values are for Gemma-2-2B, layer 12, at L0 160 of 2304 dimensions, width 73,728 and 500 million tokens
@@ -195,6 +187,7 @@ table.to_json(results / "frozen_decoder.json", orient="records", indent=1)
 # ## Key points
 #
 # - A Frozen Decoder's directions are random, so no score of it can be evidence for learned directions.
-# - On explained variance the gap to the trained SAE is wide: this score does tell the two apart.
+# - On explained variance, the distance between the frozen and the trained SAE is what learned directions are worth; the
+#   distance between the frozen SAE and an untrained dictionary is what a trained encoder is worth. Compare the two above.
 # - That a frozen latent fires on tokens that look alike is the encoder's doing: it trains, and a direction in the
 #   decoder says nothing about what it fires on.

@@ -46,15 +46,16 @@ from IPython.display import HTML, Markdown
 from saelite import plots
 from saelite.activations import harvest
 from saelite.baselines import SoftFrozenDecoder, project_to_cone
-from saelite.comparison import architectures_at, compare
+from saelite.comparison import architectures_at, compare, in_words
 from saelite.corpora import CREDITS, load_texts
+from saelite.initialisation import iso
 from saelite.latents import contexts_html, draw_latents, top_contexts
 from saelite.metrics import best_cosines, nulls
 from saelite.models import load_model
 from saelite.synthetic import FeatureWorld, log_uniform_probabilities
+from saelite.tables import show
 
 plots.style()
-activations = architectures_at(l0, architectures)
 
 # %% [markdown]
 # ## The rule, and how much it allows
@@ -68,12 +69,13 @@ activations = architectures_at(l0, architectures)
 # %%
 BASELINE = SoftFrozenDecoder(tau)
 name = BASELINE.name
-start, wanted = torch.eye(store_width := 576)[:1], torch.eye(store_width)[1:2]
+width = 576
+start, wanted = torch.eye(width)[:1], torch.eye(width)[1:2]
 nearest = project_to_cone(wanted, start, tau)
-chance = best_cosines(torch.nn.functional.normalize(torch.randn(500, store_width), dim=1), torch.randn(4608, store_width))
+chance = best_cosines(iso(500, width, seed=1), iso(8 * width, width, seed=2))
 Markdown(
     f"The nearest point of the cone has a cosine of **{(nearest * wanted).sum():.2f}** to the wanted direction and "
-    f"{(nearest * start).sum():.2f} to its start. The best of 4608 random directions in 576 dimensions comes to "
+    f"{(nearest * start).sum():.2f} to its start. The best of {8 * width} random directions in {width} dimensions comes to "
     f"{chance.mean():.2f} on average. So Soft-Frozen is *not* the same as random directions: every one of its latents may "
     "point much further towards something useful than chance would have it."
 )
@@ -88,17 +90,20 @@ Markdown(
 # %%
 world = FeatureWorld(log_uniform_probabilities())
 test = world.batches(20_000, 1, seed=seed + 1)[0]
-variants = [(a, b, "iso") for a in architectures_at(20, architectures) for b in (None, BASELINE)]
+variants = [(a, b, "iso") for a in architectures_at(20, architectures, 3200) for b in (None, BASELINE)]
 saes, _, synthetic = compare(
     variants, world.batches(4096, max(1, synthetic_samples // 4096), seed=seed), test, d_sae=3200, seed=seed, lr=4e-3
 )
 best = {key: best_cosines(world.features, sae.W_dec) for key, sae in saes.items()}
 synthetic["recovered"] = [(cosines > 0.8).float().mean().item() for cosines in best.values()]
-synthetic.style.format(precision=3).format("{:.2%}", subset=["dead", "recovered"]).hide()
+show(synthetic)
 
 # %%
 synthetic_floor = nulls(world.batches(20_000, 1, seed=seed + 2)[0], test, l0=20, d_sae=3200)
-synthetic_floor.style.format(precision=3).hide()
+show(synthetic_floor)
+
+# %%
+Markdown(in_words(synthetic, synthetic_floor))
 
 # %% [markdown]
 # ## On a language model
@@ -108,18 +113,19 @@ synthetic_floor.style.format(precision=3).hide()
 
 # %%
 lm = load_model(model)
+d_sae = expansion * lm.d_model
+activations = architectures_at(l0, architectures, d_sae)
 store = harvest(lm, load_texts(texts), layer=layer, tokens=tokens)
 held_out, documents = store.held_out[:], store.held_out.documents
-d_sae = expansion * store.d_in
 floor = nulls(store.train[:50_000], held_out, l0=l0, d_sae=d_sae, seed=seed + 100, groups=documents)
-floor.style.format(precision=3).hide()
+show(floor)
 
 # %%
 variants = [(a, b, "iso") for a in activations for b in (None, BASELINE)]
 saes, histories, table = compare(
     variants, store.batches(batch_size, epochs=epochs, seed=seed), held_out, d_sae=d_sae, seed=seed, groups=documents, lr=lr
 )
-table.style.format(precision=3).format("{:.1f}", subset="l0").format("{:.1%}", subset="dead").hide()
+show(table)
 
 # %% [markdown]
 # ### The invariant
@@ -145,19 +151,7 @@ plots.explained_variance_by_variant(table, floor, {
 });
 
 # %%
-ev = table.set_index(["architecture", "baseline"])["explained_variance"]
-null = floor.set_index("null")["explained_variance"]
-pca = null.filter(like="PCA").item()
-Markdown(
-    "\n".join(
-        f"- **{a.name}**: fully trained {ev[a.name, 'fully trained']:.3f}, {other} {ev[a.name, other]:.3f}, which is "
-        f"{ev[a.name, other] / ev[a.name, 'fully trained']:.0%} of it; {'above' if ev[a.name, other] > pca else 'below'} "
-        f"PCA ({pca:.3f}) and {'above' if ev[a.name, other] > null['random dictionary'] else 'below'} an untrained "
-        f"dictionary ({null['random dictionary']:.3f})."
-        for a in activations
-        for other in (name,)
-    )
-)
+Markdown(in_words(table, floor))
 
 # %%
 moved = {a.name: saes[a.name, "fully trained"].cosine_to_start().median().item() for a in activations}
@@ -204,5 +198,5 @@ table.to_json(results / "soft_frozen_decoder.json", orient="records", indent=1)
 # ## Key points
 #
 # - A Soft-Frozen Decoder stays near its random start, within a cone; the projection after every step is exact.
-# - The cone is wide. Reaching nearly the trained score inside it says that directions need not go far to reconstruct
-#   well; it does not say that random directions reconstruct well. The [Frozen Decoder](03_frozen_decoder.ipynb) asks that.
+# - The cone is wide. A score near the trained one, reached inside it, says that directions need not go far to reconstruct
+#   well; it does not say that random directions do. The [Frozen Decoder](03_frozen_decoder.ipynb) asks that.

@@ -47,16 +47,16 @@ from IPython.display import HTML, Markdown
 from saelite import plots
 from saelite.activations import harvest
 from saelite.baselines import FrozenEncoder
-from saelite.comparison import architectures_at, compare
+from saelite.comparison import architectures_at, compare, in_words
 from saelite.corpora import CREDITS, load_texts
 from saelite.latents import contexts_html, draw_latents, top_contexts
 from saelite.metrics import best_cosines, nulls
 from saelite.models import load_model
 from saelite.sae import SAE
 from saelite.synthetic import FeatureWorld, log_uniform_probabilities
+from saelite.tables import show
 
 plots.style()
-activations = architectures_at(l0, architectures)
 
 # %% [markdown]
 # ## One freedom that it needs
@@ -79,17 +79,20 @@ name = BASELINE.name
 # %%
 world = FeatureWorld(log_uniform_probabilities())
 test = world.batches(20_000, 1, seed=seed + 1)[0]
-variants = [(a, b, "iso") for a in architectures_at(20, architectures) for b in (None, BASELINE)]
+variants = [(a, b, "iso") for a in architectures_at(20, architectures, 3200) for b in (None, BASELINE)]
 saes, _, synthetic = compare(
     variants, world.batches(4096, max(1, synthetic_samples // 4096), seed=seed), test, d_sae=3200, seed=seed, lr=4e-3
 )
 best = {key: best_cosines(world.features, sae.W_dec) for key, sae in saes.items()}
 synthetic["recovered"] = [(cosines > 0.8).float().mean().item() for cosines in best.values()]
-synthetic.style.format(precision=3).format("{:.2%}", subset=["dead", "recovered"]).hide()
+show(synthetic)
 
 # %%
 synthetic_floor = nulls(world.batches(20_000, 1, seed=seed + 2)[0], test, l0=20, d_sae=3200)
-synthetic_floor.style.format(precision=3).hide()
+show(synthetic_floor)
+
+# %%
+Markdown(in_words(synthetic, synthetic_floor))
 
 # %% [markdown]
 # ## On a language model
@@ -99,18 +102,19 @@ synthetic_floor.style.format(precision=3).hide()
 
 # %%
 lm = load_model(model)
+d_sae = expansion * lm.d_model
+activations = architectures_at(l0, architectures, d_sae)
 store = harvest(lm, load_texts(texts), layer=layer, tokens=tokens)
 held_out, documents = store.held_out[:], store.held_out.documents
-d_sae = expansion * store.d_in
 floor = nulls(store.train[:50_000], held_out, l0=l0, d_sae=d_sae, seed=seed + 100, groups=documents)
-floor.style.format(precision=3).hide()
+show(floor)
 
 # %%
 variants = [(a, b, "iso") for a in activations for b in (None, BASELINE)]
 saes, histories, table = compare(
     variants, store.batches(batch_size, epochs=epochs, seed=seed), held_out, d_sae=d_sae, seed=seed, groups=documents, lr=lr
 )
-table.style.format(precision=3).format("{:.1f}", subset="l0").format("{:.1%}", subset="dead").hide()
+show(table)
 
 # %% [markdown]
 # ### The invariant
@@ -136,19 +140,7 @@ plots.explained_variance_by_variant(table, floor, {
 });
 
 # %%
-ev = table.set_index(["architecture", "baseline"])["explained_variance"]
-null = floor.set_index("null")["explained_variance"]
-pca = null.filter(like="PCA").item()
-Markdown(
-    "\n".join(
-        f"- **{a.name}**: fully trained {ev[a.name, 'fully trained']:.3f}, {other} {ev[a.name, other]:.3f}, which is "
-        f"{ev[a.name, other] / ev[a.name, 'fully trained']:.0%} of it; {'above' if ev[a.name, other] > pca else 'below'} "
-        f"PCA ({pca:.3f}) and {'above' if ev[a.name, other] > null['random dictionary'] else 'below'} an untrained "
-        f"dictionary ({null['random dictionary']:.3f})."
-        for a in activations
-        for other in (name,)
-    )
-)
+Markdown(in_words(table, floor))
 
 # %% [markdown]
 # The paper's values are for Gemma-2-2B, layer 12, at L0 160 of 2304 dimensions, width 73,728 and 500 million tokens
@@ -208,22 +200,23 @@ overview.savefig(results / "welcome.svg", metadata={"Date": None})
 
 # %%
 everything = everything.join(paper, on=["architecture", "baseline"])
-everything[["architecture", "baseline", "explained_variance", "low", "high", "paper", "l0", "dead"]].style.format(
-    precision=3, na_rep="-"
-).format("{:.1f}", subset="l0").format("{:.1%}", subset="dead").hide()
+show(everything[["architecture", "baseline", "explained_variance", "low", "high", "paper", "l0", "dead"]])
 
 # %% tags=["hide-input"]
-trained = everything[everything["baseline"] == "fully trained"]["explained_variance"]
-best = everything[everything["baseline"] != "fully trained"].sort_values("explained_variance").iloc[-1]
-worst = everything[everything["baseline"] != "fully trained"].sort_values("explained_variance").iloc[0]
+null = floor.set_index("null")["explained_variance"]
+trained = everything[everything["baseline"] == "fully trained"].set_index("architecture")
+frozen = everything[everything["baseline"] != "fully trained"]
+below = frozen["high"] < frozen["architecture"].map(trained["low"])
+shares = frozen["explained_variance"] / frozen["architecture"].map(trained["explained_variance"])
+by_baseline = shares.groupby(frozen["baseline"], sort=False).agg(["min", "max"])
 text = (
     f"In this build, on {len(held_out):,} held-out tokens of layer {layer} of `{model}`, fully trained SAEs explain "
-    f"{trained.min():.2f} to {trained.max():.2f} of the variance. The baselines reach from {worst.explained_variance:.2f} "
-    f"({worst.baseline}, {worst.architecture}) to {best.explained_variance:.2f} ({best.baseline}, {best.architecture}). "
-    f"PCA with {l0} components explains {pca:.2f}; a random dictionary that was never trained, "
-    f"{null['random dictionary']:.2f}. So explained variance tells the trained SAE from the hard-frozen ones, and "
-    + ("much less clearly from the soft-frozen one. " if best.explained_variance > 0.9 * trained.max() else
-       "from the soft-frozen one. ")
+    f"{trained['explained_variance'].min():.2f} to {trained['explained_variance'].max():.2f} of the variance. Of that, the "
+    "baselines reach "
+    + ", ".join(f"{low:.0%} to {high:.0%} ({baseline})" for baseline, low, high in by_baseline.itertuples())
+    + f". PCA with {l0} components explains {null.filter(like='PCA').item():.2f} of the variance; a random dictionary that was never trained, "
+    f"{null['random dictionary']:.2f}. {below.sum()} of the {len(frozen)} baseline SAEs lie below the trained SAE of their "
+    "architecture with intervals that do not overlap; the intervals speak of the test texts, not of other seeds. "
 )
 rows = [
     f"| {r.architecture} | {r.baseline} | {r.explained_variance:.3f} [{r.low:.3f}, {r.high:.3f}] | "

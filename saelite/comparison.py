@@ -8,7 +8,7 @@ from saelite.sae import SAE
 from saelite.training import train_or_load
 
 
-def architectures_at(l0, names):
+def architectures_at(l0, names, d_sae):
     """Activation functions by name, all at one L0.
 
     Parameters
@@ -17,6 +17,8 @@ def architectures_at(l0, names):
         Active latents per sample.
     names : list of str
         From ReLU, TopK, BatchTopK, JumpReLU.
+    d_sae : int
+        Latents of the SAEs they are for. What does not fit is refused here, before any long work.
 
     Returns
     -------
@@ -25,14 +27,17 @@ def architectures_at(l0, names):
     Raises
     ------
     ValueError
-        For a name that is not among them.
+        For a name that is not among them, or an L0 that does not fit the dictionary.
     """
     classes = {name: kind for name, kind in vars(activation_functions).items() if isinstance(kind, type)}
     known = [name for name, kind in classes.items() if hasattr(kind, "select") and not name.startswith("_")]
     for name in names:
         if name not in known:
             raise ValueError(f"There is no architecture {name!r}; choose from {', '.join(known)}.")
-    return [getattr(activation_functions, name)(l0) for name in names]
+    activations = [classes[name](l0) for name in names]
+    for activation in activations:
+        SAE(1, d_sae, activation)
+    return activations
 
 
 def compare(variants, batches, held_out, *, d_sae, seed=0, groups=None, progress=True, **training):
@@ -72,3 +77,33 @@ def compare(variants, batches, held_out, *, d_sae, seed=0, groups=None, progress
             | {"cosine_to_start": sae.cosine_to_start().median().item()}
         )
     return saes, histories, pd.DataFrame(rows)
+
+
+def in_words(table, nulls):
+    """What a table of :func:`compare` says of explained variance, as Markdown: a line for each baseline.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From :func:`compare`, with a fully trained SAE for every architecture.
+    nulls : pandas.DataFrame
+        From :func:`saelite.metrics.nulls`, on the same held-out activations.
+
+    Returns
+    -------
+    str
+    """
+    lines = []
+    for architecture, rows in table.groupby("architecture", sort=False):
+        scores = rows.set_index("baseline")["explained_variance"]
+        trained = scores.pop("fully trained")
+        for baseline, score in scores.items():
+            sides = ", ".join(
+                f"{'above' if score > null.explained_variance else 'below'} {null.null} ({null.explained_variance:.3f})"
+                for null in nulls.itertuples()
+            )
+            lines.append(
+                f"- **{architecture}**: {baseline} {score:.3f}, fully trained {trained:.3f}. "
+                f"The baseline reaches {score / trained:.0%} of the trained score; it is {sides}."
+            )
+    return "\n".join(lines)

@@ -5,6 +5,9 @@ import html
 import pandas as pd
 import torch
 
+# Columns side by side where there is room for them, else one below the other.
+GRID = "display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 1rem"
+
 
 @torch.no_grad()
 def draw_latents(sae, x, n, *, min_firing=20, seed=0, chunk=4096):
@@ -126,7 +129,7 @@ def contexts_html(tables, credit=""):
         f"<div><p><strong>{html.escape(name)}</strong></p>{_column(table)}</div>" for name, table in tables.items()
     )
     note = f'<p class="credit">Text: {html.escape(credit)}</p>' if credit else ""
-    return f'<div class="latents">{columns}</div>{note}'
+    return f'<div style="{GRID}">{columns}</div>{note}'
 
 
 def _column(table):
@@ -146,8 +149,8 @@ def _line(tokens, activations, strongest):
     for token, activation in zip(tokens, activations, strict=True):
         text = html.escape(token).replace("\n", "&#8629;")
         if activation > 0:  # false for NaN too
-            depth = 0.15 + 0.6 * activation / strongest
-            spans.append(f'<mark style="--depth:{depth:.2f}" title="{activation:.2f}">{text}</mark>')
+            colour = f"rgb(213 94 0 / {0.15 + 0.5 * activation / strongest:.0%})"  # see-through: fits light and dark
+            spans.append(f'<mark style="background: {colour}; color: inherit" title="{activation:.2f}">{text}</mark>')
         else:
             spans.append(text)
     return "".join(spans)

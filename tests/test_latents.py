@@ -6,10 +6,8 @@ import pytest
 import torch
 
 from saelite.activation_functions import TopK
-from saelite.comparison import architectures_at, compare
 from saelite.latents import contexts_html, draw_latents, top_contexts
 from saelite.sae import SAE
-from saelite.synthetic import FeatureWorld, constant_probabilities
 
 
 class Store:
@@ -88,18 +86,3 @@ def test_text_is_escaped():
 
 def test_nothing_to_show_is_said():
     assert "None of the latents" in contexts_html({"dead": top_contexts(calibrated(Store()), Store(), [], Tokenizer())})
-
-
-def test_compare_trains_every_variant_on_the_same_data():
-    world = FeatureWorld(constant_probabilities(60, 5), d_in=16)
-    test = world.batches(500, 1, seed=1)[0]
-    variants = [(a, None, "iso") for a in architectures_at(5, ["TopK", "BatchTopK"])]
-    saes, histories, table = compare(variants, world.batches(128, 20), test, d_sae=64, lr=1e-3, progress=False)
-    assert list(saes) == list(histories) == [("TopK", "fully trained"), ("BatchTopK", "fully trained")]
-    assert table["architecture"].tolist() == ["TopK", "BatchTopK"]
-    assert (table["low"] <= table["explained_variance"]).all() and (table["explained_variance"] <= table["high"]).all()
-
-
-def test_an_unknown_architecture_is_refused():
-    with pytest.raises(ValueError, match="no architecture 'TopKK'; choose from TopK, BatchTopK, ReLU, JumpReLU"):
-        architectures_at(5, ["TopKK"])
