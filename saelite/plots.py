@@ -49,7 +49,7 @@ def explained_variance_by_variant(table, nulls, paper=None):
     """
     architectures = list(dict.fromkeys(table["architecture"]))
     baselines = list(dict.fromkeys(table["baseline"]))
-    figure, axes = plt.subplots(figsize=(7, 0.9 + 0.42 * len(architectures) * len(baselines)))
+    figure, axes = plt.subplots(figsize=(7, 1.6 + 0.42 * len(architectures) * len(baselines)))
     places = {}
     for architecture in architectures:
         for baseline in baselines:
@@ -75,7 +75,7 @@ def explained_variance_by_variant(table, nulls, paper=None):
     axes.set_ylim(len(places) - 0.4, -0.8)
     axes.set_xlim(min(-0.03, table["low"].min() - 0.03), 1)
     axes.set_xlabel("explained variance on held-out activations")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.35, -0.22 if len(places) < 5 else -0.14), ncols=2, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
     return figure
 
 

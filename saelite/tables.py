@@ -22,4 +22,14 @@ def show(table):
     formats = FORMATS | {name: "{:.2%}" for name in table.columns if name.startswith("recovered")}
     formatters = {name.replace("_", " "): form.format for name, form in formats.items() if name in table}
     named = table.rename(columns=lambda name: name.replace("_", " "))
-    return HTML(named.to_html(index=False, border=0, float_format="{:.3f}".format, formatters=formatters, na_rep="-"))
+    return HTML(
+        named.to_html(
+            index=False,
+            border=0,
+            justify="left",
+            classes="table",
+            float_format="{:.3f}".format,
+            formatters=formatters,
+            na_rep="-",
+        )
+    )
