@@ -34,6 +34,7 @@ seed: int = 0  # seed of the SAE's random start
 
 # %%
 import matplotlib.pyplot as plt
+import seaborn as sns
 import torch
 from IPython.display import HTML, Markdown
 
@@ -43,7 +44,7 @@ from saelite.activations import harvest
 from saelite.corpora import CREDITS, load_texts
 from saelite.latents import contexts_html, draw_latents, top_contexts
 from saelite.metrics import best_cosines, evaluate, explained_variance, nulls
-from saelite.models import load_model
+from saelite.models import check_layer, load_model
 from saelite.sae import SAE
 from saelite.synthetic import FeatureWorld, constant_probabilities
 from saelite.tables import show
@@ -105,9 +106,10 @@ Markdown(
 # position of each row of text is dropped, since it often holds an outlier that says nothing about the text.
 
 # %%
-lm = load_model(model)
+lm, corpus = load_model(model), load_texts(texts)
+check_layer(lm, layer)
 sae = SAE(lm.d_model, expansion * lm.d_model, BatchTopK(l0), seed=seed)
-store = harvest(lm, load_texts(texts), layer=layer, tokens=tokens)
+store = harvest(lm, corpus, layer=layer, tokens=tokens)
 held_out, documents = store.held_out[:], store.held_out.documents
 Markdown(
     f"{len(store):,} activations of `{model}`, layer {layer}, with {store.d_in} dimensions: {len(store.train):,} to train "
@@ -146,9 +148,20 @@ Markdown(
     f"On held-out tokens the SAE explains **{scores.explained_variance:.3f}** of the variance "
     f"(95% interval over texts {scores.low:.3f} to {scores.high:.3f}), with {scores.l0:.1f} active latents a token; "
     f"{scores.dead:.1%} of its {sae.d_sae:,} latents never fired there. PCA with the same number of components explains "
-    f"{pca:.3f}, an untrained dictionary {chance:.3f}. Training moved the decoder's directions to a median cosine of "
-    f"{sae.cosine_to_start().median():.2f} with their random start."
+    f"{pca:.3f}, an untrained dictionary {chance:.3f}. Training moved the directions of the latents "
+    f"that fire to a median cosine of {sae.cosine_to_start()[scores.firing_frequency > 0].median():.2f} with their start."
 )
+
+# %% [markdown]
+# How often does each latent fire? Frequencies spread over orders of magnitude, so the axis of the
+# {term}`firing frequency` is logarithmic.
+
+# %% mystnb={"image": {"alt": "Histogram of the share of held-out tokens on which each latent fires, on a logarithmic axis, with a line at the mean."}, "figure": {"name": "fig-frequency-of-latents", "caption": "Share of held-out tokens on which each latent fires; latents that never fired are left out. The line is the mean, L0 divided by the number of latents."}}
+alive = scores.firing_frequency[scores.firing_frequency > 0].numpy()
+figure, axes = plt.subplots(figsize=(7, 2.8))
+sns.histplot(x=alive, log_scale=True, bins=50, color=plots.COLOURS["fully trained"], ax=axes)
+axes.axvline(scores.l0 / sae.d_sae, color=plots.GREY, linestyle="--")
+axes.set(xlabel="share of tokens on which a latent fires", ylabel="latents");
 
 # %% [markdown]
 # ## What single latents fire on

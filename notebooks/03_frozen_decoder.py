@@ -19,8 +19,8 @@
 # ```
 #
 # If such an SAE scores as well as a trained one, the score does not show that the directions were learned.
-# **Write down a guess:** the fully trained SAE explains around 85% of the variance of this layer. How much with random
-# directions?
+# **Write down two guesses:** how much of a layer's variance does a fully trained SAE explain, and how much one with
+# random directions?
 
 # %% tags=["parameters"]
 architectures: list = ["BatchTopK", "JumpReLU"]  # from ReLU, TopK, BatchTopK, JumpReLU
@@ -34,7 +34,7 @@ batch_size: int = 1024  # activations in a training batch
 epochs: int = 1  # passes over the training activations
 lr: float = 3e-3  # peak learning rate
 seed: int = 0  # seed of the random directions
-synthetic_samples: int = 400_000  # samples that each SAE is trained on in the synthetic part
+synthetic_samples: int = 1_000_000  # samples that each SAE is trained on in the synthetic part
 
 # %%
 import os
@@ -51,11 +51,22 @@ from saelite.corpora import CREDITS, load_texts
 from saelite.initialisation import cov
 from saelite.latents import contexts_html, draw_latents, top_contexts
 from saelite.metrics import best_cosines, nulls
-from saelite.models import load_model
+from saelite.models import check_layer, load_model
 from saelite.synthetic import FeatureWorld, log_uniform_probabilities
 from saelite.tables import show
 
 plots.style()
+
+# %% [markdown]
+# What can be wrong with the parameters shows here, before anything long runs.
+
+# %%
+lm, corpus = load_model(model), load_texts(texts)
+check_layer(lm, layer)
+d_sae = expansion * lm.d_model
+activations = architectures_at(l0, architectures, d_sae)
+if 0.8 * tokens < batch_size:
+    raise ValueError(f"tokens={tokens} leave too few activations for a batch of {batch_size}: ask for more tokens.")
 
 # %% [markdown]
 # ## Two ways to be random
@@ -81,9 +92,13 @@ name = BASELINE.name
 # %%
 world = FeatureWorld(log_uniform_probabilities())
 test = world.batches(20_000, 1, seed=seed + 1)[0]
-variants = [(a, b, "iso") for a in architectures_at(20, architectures, 3200) for b in (None, BASELINE)]
+variants = [
+    (label, a, baseline, "iso")
+    for a in architectures_at(20, architectures, 3200)
+    for label, baseline in (("fully trained", None), (name, BASELINE))
+]
 saes, _, synthetic = compare(
-    variants, world.batches(4096, max(1, synthetic_samples // 4096), seed=seed), test, d_sae=3200, seed=seed, lr=4e-3
+    variants, world.batches(1024, max(1, synthetic_samples // 1024), seed=seed), test, d_sae=3200, seed=seed, lr=2e-3
 )
 best = {key: best_cosines(world.features, sae.W_dec) for key, sae in saes.items()}
 synthetic["recovered"] = [(cosines > 0.8).float().mean().item() for cosines in best.values()]
@@ -114,10 +129,7 @@ Markdown(
 # texts is held out; all scores are on those.
 
 # %%
-lm = load_model(model)
-d_sae = expansion * lm.d_model
-activations = architectures_at(l0, architectures, d_sae)
-store = harvest(lm, load_texts(texts), layer=layer, tokens=tokens)
+store = harvest(lm, corpus, layer=layer, tokens=tokens)
 held_out, documents = store.held_out[:], store.held_out.documents
 floor = nulls(store.train[:50_000], held_out, l0=l0, d_sae=d_sae, seed=seed + 100, groups=documents)
 show(floor)
@@ -125,8 +137,8 @@ show(floor)
 # %%
 directions = cov(d_sae, store.train[:50_000], seed)
 variants = []
-for activation in activations:
-    variants += [(activation, None, "iso"), (activation, BASELINE, "iso"), (activation, BASELINE, directions)]
+for a in activations:
+    variants += [("fully trained", a, None, "iso"), (name, a, BASELINE, "iso"), (f"{name} (cov)", a, BASELINE, directions)]
 saes, histories, table = compare(
     variants, store.batches(batch_size, epochs=epochs, seed=seed), held_out, d_sae=d_sae, seed=seed, groups=documents, lr=lr
 )
@@ -155,7 +167,7 @@ Markdown(in_words(table, floor))
 
 # %% [markdown]
 # The paper's values are for Gemma-2-2B, layer 12, at L0 160 of 2304 dimensions, width 73,728 and 500 million tokens
-# ({cite:t}`korznikov2026sanity`); this build's model is 17 times smaller and sees about a thousandth of the tokens. The
+# ({cite:t}`korznikov2026sanity`); this build's model is far smaller, and its SAEs see far fewer tokens. The
 # comparison is of patterns, not of digits.
 
 # %% mystnb={"image": {"alt": "Line charts of explained variance against activations seen in training, one panel an architecture, one line a variant."}, "figure": {"name": "fig-frozen-decoder-training", "caption": "Explained variance of training batches while the SAEs train."}}
@@ -181,7 +193,8 @@ HTML(contexts_html(shown, CREDITS.get(texts, texts)))
 # %%
 results = Path(os.environ.get("SAELITE_RESULTS", "results"))
 results.mkdir(parents=True, exist_ok=True)
-table.to_json(results / "frozen_decoder.json", orient="records", indent=1)
+made_with = str([model, texts, layer, tokens, l0, expansion, batch_size, epochs, lr, seed])
+table.assign(made_with=made_with).to_json(results / "frozen_decoder.json", orient="records", indent=1)
 
 # %% [markdown]
 # ## Key points

@@ -26,6 +26,8 @@ class _ActivationFunction(nn.Module):
 
     def attach(self, d_sae):
         """Check the settings against the dictionary's size and make what depends on it."""
+        if isinstance(self.target_l0, bool) or not isinstance(self.target_l0, int):
+            raise ValueError(f"{type(self).__name__} needs a whole number of active latents, not {self.target_l0!r}.")
         if not 0 < self.target_l0 <= d_sae:
             raise ValueError(
                 f"{type(self).__name__} cannot keep {self.target_l0} of {d_sae} latents active; "
@@ -93,6 +95,8 @@ class BatchTopK(_ActivationFunction):
 
     def __init__(self, k, threshold_rate=0.05):
         super().__init__()
+        if not 0 < threshold_rate <= 1:
+            raise ValueError(f"threshold_rate is a weight in (0, 1]; it is {threshold_rate}.")
         self.k = self.target_l0 = k
         self.threshold_rate = threshold_rate
         self.register_buffer("threshold", torch.zeros(()))
@@ -151,6 +155,8 @@ class _Penalised(_ActivationFunction):
             raise ValueError(
                 f"{type(self).__name__} needs either a target_l0 to steer to or a fixed coefficient, and not both."
             )
+        if coefficient is not None and not 0 <= coefficient < float("inf"):
+            raise ValueError(f"A penalty's coefficient must be a finite number of 0 or more; it is {coefficient}.")
         self.target_l0 = target_l0
         self.fixed_coefficient = coefficient
         self.register_buffer("level", torch.ones(()))
@@ -208,7 +214,9 @@ class ReLU(_Penalised):
     def penalty(self, z, values, support):
         batch = support.shape[0]
         l0 = torch.tensor(len(values) / batch, device=values.device)
-        self._steer(l0, unit=values.detach().mean())  # shrinking a value by itself is what L1 would do at weight 2
+        self._steer(
+            l0, unit=values.detach().sum() / max(1, len(values))
+        )  # shrinking a value by itself is what L1 would do at weight 2
         return self.coefficient * values.sum() / batch
 
 

@@ -35,7 +35,10 @@ class FrozenDecoder:
 
 
 class SoftFrozenDecoder:
-    """Decoder directions stay within a cone around their random start: ``cos(W_dec_j, W_dec_start_j) >= tau``.
+    """Decoder directions stay within a cone around their start: ``cos(W_dec_j, W_dec_start_j) >= tau``.
+
+    The start is random in the paper. For the variant that starts from a trained SAE, pass its decoder as `init` of
+    :class:`saelite.sae.SAE`.
 
     Parameters
     ----------
@@ -61,6 +64,7 @@ class SoftFrozenDecoder:
 class FrozenEncoder:
     """Encoder directions are random and never updated; thresholds, biases and the decoder train.
 
+    ``W_enc`` is ``W_dec_start.T`` times the one gain that :meth:`saelite.sae.SAE.calibrate` sets, bit for bit.
     The decoder's norms are free here: with a frozen encoder and unit norms nothing could set the gain of a latent.
     """
 

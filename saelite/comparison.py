@@ -1,10 +1,11 @@
 """Fully trained SAEs and a baseline on the same data: train or load each, test all on the same held-out activations."""
 
 import pandas as pd
+import torch
 
 from saelite import activation_functions
 from saelite.metrics import evaluate
-from saelite.sae import SAE
+from saelite.sae import SAE, check_finite
 from saelite.training import train_or_load
 
 
@@ -45,8 +46,8 @@ def compare(variants, batches, held_out, *, d_sae, seed=0, groups=None, progress
 
     Parameters
     ----------
-    variants : list of (activation function, baseline or None, init)
-        ``init`` is "iso" or a tensor of directions.
+    variants : list of (name, activation function, baseline or None, init)
+        The name is what tables and figures call the variant; ``init`` is "iso" or a tensor of directions.
     batches : sequence of tensors with ``settings``
         The same batches, in the same order, for all.
     held_out : tensor of shape (n, d_in)
@@ -61,21 +62,22 @@ def compare(variants, batches, held_out, *, d_sae, seed=0, groups=None, progress
     Returns
     -------
     (saes, histories, table)
-        Two dictionaries keyed by (architecture, baseline), and a pandas.DataFrame with columns architecture, baseline,
-        explained_variance, low, high, l0, dead, cosine_to_start (median).
+        Two dictionaries keyed by (architecture, name), and a pandas.DataFrame with columns architecture, baseline (the
+        name), explained_variance, low, high, l0, dead, cosine_to_start (median over the latents that fired).
     """
+    check_finite(held_out)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     saes, histories, rows = {}, {}, []
-    for activation, baseline, init in variants:
-        sae = SAE(held_out.shape[1], d_sae, activation, baseline, init=init, seed=seed)
-        start = "iso" if sae.init == "iso" else "cov"
-        name = sae.baseline.name if start == "iso" else f"{sae.baseline.name} ({start})"
-        history = train_or_load(sae, batches, progress=progress, **training)
-        saes[activation.name, name], histories[activation.name, name] = sae, history
-        rows.append(
-            {"architecture": activation.name, "baseline": name}
-            | evaluate(sae, held_out, groups).row()
-            | {"cosine_to_start": sae.cosine_to_start().median().item()}
-        )
+    for name, activation, baseline, init in variants:
+        if (activation.name, name) in saes:
+            raise ValueError(f"There are two variants called {name!r} of {activation.name}; name them apart.")
+        sae = SAE(held_out.shape[1], d_sae, activation, baseline, init=init, seed=seed).to(device)
+        histories[activation.name, name] = train_or_load(sae, batches, progress=progress, **training)
+        scores = evaluate(sae, held_out, groups)
+        turned = sae.cosine_to_start()[scores.firing_frequency > 0].median().item()
+        row = {"architecture": activation.name, "baseline": name} | scores.row() | {"cosine_to_start": turned}
+        rows.append(row)
+        saes[activation.name, name] = sae.cpu()
     return saes, histories, pd.DataFrame(rows)
 
 
@@ -95,15 +97,16 @@ def in_words(table, nulls):
     """
     lines = []
     for architecture, rows in table.groupby("architecture", sort=False):
-        scores = rows.set_index("baseline")["explained_variance"]
-        trained = scores.pop("fully trained")
-        for baseline, score in scores.items():
+        rows = rows.set_index("baseline")
+        trained = rows.loc["fully trained"]
+        for baseline, score, l0 in rows.drop("fully trained")[["explained_variance", "l0"]].itertuples():
             sides = ", ".join(
                 f"{'above' if score > null.explained_variance else 'below'} {null.null} ({null.explained_variance:.3f})"
                 for null in nulls.itertuples()
             )
             lines.append(
-                f"- **{architecture}**: {baseline} {score:.3f}, fully trained {trained:.3f}. "
-                f"The baseline reaches {score / trained:.0%} of the trained score; it is {sides}."
+                f"- **{architecture}**: {baseline} {score:.3f} (L0 {l0:.1f}), fully trained "
+                f"{trained.explained_variance:.3f} (L0 {trained.l0:.1f}). The baseline reaches "
+                f"{score / trained.explained_variance:.0%} of the trained score; it is {sides}."
             )
     return "\n".join(lines)

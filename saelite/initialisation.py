@@ -46,7 +46,7 @@ def cov(d_sae, sample, seed=0):
         raise ValueError(f"cov needs a sample of shape (n, d_in) with n of 2 or more, not {tuple(sample.shape)}.")
     if not sample.isfinite().all():
         raise ValueError("cov was given a sample with NaN or infinity in it; drop those rows first.")
-    sample = sample.double()
+    sample = sample.double().cpu()
     covariance = torch.cov(sample.T).reshape(sample.shape[1], sample.shape[1])
     variances, axes = torch.linalg.eigh(covariance)
     noise = torch.randn(d_sae, len(variances), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

@@ -29,7 +29,7 @@ def draw_latents(sae, x, n, *, min_firing=20, seed=0, chunk=4096):
     -------
     int64 tensor of shape (n,), ascending
     """
-    fired = sum((sae.encode(part) > 0).sum(dim=0) for part in x.split(chunk))
+    fired = sum((sae.encode(part.to(sae.W_dec.device)) > 0).sum(dim=0).cpu() for part in x.split(chunk))
     candidates = (fired >= min_firing).nonzero().squeeze(1)
     chosen = torch.randperm(len(candidates), generator=torch.Generator().manual_seed(seed))[:n]
     return candidates[chosen].sort().values
@@ -49,8 +49,8 @@ def activations_of(sae, store, latents, chunk=4096):
     -------
     tensor of shape (len(store), n)
     """
-    parts = [sae.encode(store[i : i + chunk])[:, latents] for i in range(0, len(store), chunk)]
-    return torch.cat(parts)
+    starts = range(0, len(store), chunk)
+    return torch.cat([sae.encode(store[i : i + chunk].to(sae.W_dec.device))[:, latents].cpu() for i in starts])
 
 
 def top_contexts(sae, store, latents, tokenizer, n=4, window=12):
@@ -60,6 +60,7 @@ def top_contexts(sae, store, latents, tokenizer, n=4, window=12):
     ----------
     sae : SAE
     store : ActivationStore
+        Whose dropped positions, if any, stand at the start of a row.
     latents : int tensor
     tokenizer : a `transformers` tokenizer
     n : int
@@ -150,7 +151,9 @@ def _line(tokens, activations, strongest):
         text = html.escape(token).replace("\n", "&#8629;")
         if activation > 0:  # false for NaN too
             colour = f"rgb(213 94 0 / {0.15 + 0.5 * activation / strongest:.0%})"  # see-through: fits light and dark
-            spans.append(f'<mark style="background: {colour}; color: inherit" title="{activation:.2f}">{text}</mark>')
+            spans.append(
+                f'<mark style="background: {colour}; color: inherit; padding: 0" title="{activation:.2f}">{text}</mark>'
+            )
         else:
             spans.append(text)
     return "".join(spans)

@@ -119,7 +119,7 @@ def nulls(fit, x, *, l0, d_sae, seed=0, groups=None):
 
     Returns
     -------
-    pandas.DataFrame with columns null, explained_variance, low, high
+    pandas.DataFrame with columns null, explained_variance, low, high; l0 and dead for the random dictionary
     """
     untrained = SAE(fit.shape[1], d_sae, TopK(l0), seed=seed).eval()
     untrained.calibrate(fit[:4096])
@@ -132,7 +132,7 @@ def nulls(fit, x, *, l0, d_sae, seed=0, groups=None):
         error = (x - x_hat).double().square().sum(dim=1).numpy()
         value, low, high = _explained_variance_interval(x, error, groups)
         rows.append({"null": name, "explained_variance": value, "low": low, "high": high})
-    return pd.DataFrame(rows)[["null", "explained_variance", "low", "high"]]
+    return pd.DataFrame(rows)
 
 
 def best_cosines(features, W_dec):
@@ -147,7 +147,7 @@ def best_cosines(features, W_dec):
     -------
     tensor of shape (n_features,), values in [-1, 1]
     """
-    return (normalize(features, dim=1) @ normalize(W_dec.detach(), dim=1).T).max(dim=1).values
+    return _cosines(features, W_dec).max(dim=1).values
 
 
 def matched_cosines(features, W_dec):
@@ -160,7 +160,7 @@ def matched_cosines(features, W_dec):
     -------
     tensor of shape (n_features,), values in [-1, 1]
     """
-    cosines = normalize(features, dim=1) @ normalize(W_dec.detach(), dim=1).T
+    cosines = _cosines(features, W_dec)
     rows, columns = linear_sum_assignment(cosines.numpy(), maximize=True)
     matched = torch.full((len(features),), -1.0)
     matched[rows] = cosines[rows, columns]
@@ -196,6 +196,10 @@ def recovery(features, W_dec, threshold=0.8, probabilities=None):
         hit = (best > threshold).to(probabilities.dtype)
         scores["recovered_by_frequency"] = ((hit * probabilities).sum() / probabilities.sum()).item()
     return scores
+
+
+def _cosines(features, W_dec):
+    return normalize(features, dim=1) @ normalize(W_dec.detach().to(features), dim=1).T
 
 
 def _explained_variance_interval(x, error, groups, level=0.95, resamples=999):

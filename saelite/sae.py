@@ -44,6 +44,8 @@ class SAE(nn.Module):
         The directions at the start: Soft-Frozen projects against them, cosine to start reads them.
     input_scale : scalar
         Brings the mean norm of activations to sqrt(d_in); 1 until :meth:`calibrate`.
+    encoder_gain : scalar
+        What :meth:`calibrate` multiplied the encoder with.
 
     Raises
     ------
@@ -65,6 +67,7 @@ class SAE(nn.Module):
         self.b_dec = nn.Parameter(torch.zeros(d_in))
         self.register_buffer("W_dec_start", start)
         self.register_buffer("input_scale", torch.ones(()))
+        self.register_buffer("encoder_gain", torch.ones(()))
         self.register_buffer("calibrated", torch.tensor(False))
         self.activation = copy.deepcopy(activation)
         self.activation.attach(d_sae)
@@ -110,6 +113,8 @@ class SAE(nn.Module):
             Some thousand activations.
         """
         check_finite(sample)
+        if not (sample - sample[0]).any():
+            raise ValueError("Every activation of the first batch is the same: there is nothing to learn from it.")
         self.input_scale.copy_(self.d_in**0.5 / sample.norm(dim=1).mean())
         x = self.scale(sample)
         self.b_dec.copy_(x.mean(dim=0))
@@ -117,14 +122,15 @@ class SAE(nn.Module):
         pre = self.pre_activations(x)
         centred_hat = self.activation(pre) @ self.W_dec
         gain = (centred_hat * (x - self.b_dec)).sum() / centred_hat.square().sum()
-        self.W_enc.mul_(gain)
-        self.b_enc.mul_(gain)
+        self.encoder_gain.copy_(gain)
+        self.W_enc.mul_(self.encoder_gain)
+        self.b_enc.mul_(self.encoder_gain)
         self.activation.calibrate(pre * gain)
         self.calibrated.fill_(True)
 
     def cosine_to_start(self):
-        """Cosine of each decoder direction to its start. Shape (d_sae,)."""
-        return (normalize(self.W_dec.detach(), dim=1) * self.W_dec_start).sum(dim=1)
+        """Cosine of each decoder direction to its start. Shape (d_sae,), on the CPU."""
+        return (normalize(self.W_dec.detach(), dim=1) * self.W_dec_start).sum(dim=1).cpu()
 
 
 def check_finite(activations):

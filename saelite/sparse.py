@@ -54,10 +54,6 @@ class Support:
         order = self.latents.argsort(stable=True)
         return order, _starts(self.latents[order], self.shape[1])
 
-    def keep(self, mask):
-        """The support restricted to the entries where `mask` (nnz,) is true."""
-        return Support(self.rows[mask], self.latents[mask], self.shape)
-
     def to_dense(self, values):
         """A (batch, d_sae) tensor with `values` (nnz,) on the support and zero elsewhere; differentiable."""
         return values.new_zeros(self.shape).index_put((self.rows, self.latents), values)

@@ -76,6 +76,8 @@ class ActivationStore:
 
     @property
     def held_out(self) -> "ActivationStore":
+        if self._cut == self.record["tokens"]:
+            raise ValueError("All activations come from one text, so none can be held out: give more texts.")
         return self._part(self._cut, self.record["tokens"])
 
     def _part(self, start: int, stop: int) -> "ActivationStore":
@@ -214,9 +216,10 @@ class Batches:
 
 
 def _held_out_row(first: np.ndarray, documents: np.ndarray) -> int:
-    """First held-out row: the first document that starts in the last tenth, or, if none does, the first row there."""
+    """First held-out row: where the first document starts in the last tenth, or, if none does, the last document."""
     earliest = int(np.searchsorted(first, (1 - HELD_OUT_SHARE) * first[-1]))
-    for row in range(max(earliest, 1), len(documents)):
-        if documents[row] != documents[row - 1]:
-            return row
-    return min(earliest, len(documents))
+    starts = np.flatnonzero(np.diff(documents)) + 1
+    if not len(starts):
+        return len(documents)  # one document: nothing can be held out
+    later = starts[starts >= earliest]
+    return int(later[0] if len(later) else starts[-1])

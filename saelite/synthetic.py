@@ -4,6 +4,7 @@ A sample is ``x = sum_i b_i c_i f_i``: features f_i uniform on the unit sphere, 
 probability p_i, independently, with a log-normal coefficient c_i. No noise, no bias.
 """
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -119,7 +120,7 @@ class SyntheticBatches(Sequence):
             "d_in": world.d_in,
             "probabilities": [float(p) for p in world.probabilities],
             "sigma": world.sigma,
-            "features_seed": world.seed,
+            "features": hashlib.sha256(world.features.numpy().tobytes()).hexdigest()[:16],
             "batch_size": self.batch_size,
             "seed": self.seed,
         }

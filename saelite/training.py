@@ -1,6 +1,8 @@
 """Training: one loop for every SAE, whatever its activation function, baseline and start."""
 
+import errno
 import hashlib
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -9,7 +11,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from saelite import activation_functions, baselines, cache, checkpoints, revival, sparse
+from saelite import activation_functions, baselines, cache, checkpoints, initialisation, revival, sparse, synthetic
 from saelite import sae as sae_module
 from saelite.sae import check_finite
 
@@ -93,8 +95,8 @@ def train(
     Returns
     -------
     pandas.DataFrame, one row every `log_every` steps: step, samples, lr, loss, explained_variance (of the training
-    batch), l0, dead (share of latents that have not fired since the last row), cosine_to_start (median over decoder
-    directions), coefficient (of the penalty, where there is one), seconds.
+    batch), l0, dead (share of latents that have not fired since the last row), cosine_to_start (median over the decoder
+    directions of the others), coefficient (of the penalty, where there is one), seconds.
 
     Raises
     ------
@@ -114,7 +116,9 @@ def train(
     sae.train()
     quiet = {} if progress else {"disable": True}  # unset, the variable TQDM_DISABLE has a say
     bar = tqdm(total=steps, initial=done, desc=describe(sae), ascii=True, mininterval=2, **quiet)
+    step = done - 1
     for step, batch in enumerate(_from(batches, done, steps), start=done):
+        batch = batch.to(sae.W_dec.device, sae.W_dec.dtype)
         if step == 0:
             check_finite(batch)
             if not sae.calibrated:
@@ -133,6 +137,8 @@ def train(
             checkpoints.save_training(checkpoint, run, step + 1)
     bar.close()
     sae.eval()
+    if step + 1 < steps:
+        raise ValueError(f"The batches ended after {step + 1} of the {steps} steps asked for.")
     return pd.DataFrame(run.history)
 
 
@@ -162,6 +168,7 @@ def train_or_load(sae, batches, *, progress=True, **settings):
         "data": batches.settings | {"batches": len(batches)},
         "training": {name: getattr(value, "settings", lambda value=value: value)() for name, value in settings.items()},
         "code": _code_fingerprint(),
+        "torch": torch.__version__,
     }
     folder = cache.folder() / "saes" / cache.key(**made_of)
     if folder.exists():
@@ -169,6 +176,14 @@ def train_or_load(sae, batches, *, progress=True, **settings):
         sae.load_state_dict(loaded.state_dict())
         sae.eval()
         return pd.DataFrame(record["history"])
+    wanted = 5 * sum(tensor.nbytes for tensor in sae.state_dict().values())  # the SAE, and a checkpoint twice
+    if shutil.disk_usage(cache.folder()).free < wanted:
+        raise OSError(
+            errno.ENOSPC,
+            f"No room on the disk: training {describe(sae)} needs {wanted / 1e9:.1f} GB in the cache folder. "
+            "Free some space, or set SAELITE_CACHE to a folder on a larger disk",
+            str(cache.folder()),
+        )
     unfinished = folder.with_suffix(".run")
     history = train(sae, batches, checkpoint=unfinished, progress=progress, **settings)
     checkpoints.save(sae, folder, made_of=made_of, history=history.to_dict("records"))
@@ -178,7 +193,8 @@ def train_or_load(sae, batches, *, progress=True, **settings):
 
 def _code_fingerprint():
     """A hash of the source files that decide what training makes."""
-    modules = (activation_functions, baselines, revival, sae_module, sparse, sys.modules[__name__])
+    modules = (activation_functions, baselines, initialisation, revival, sae_module, sparse, synthetic)
+    modules += (sys.modules[__name__],)
     return hashlib.sha256(b"".join(Path(module.__file__).read_bytes() for module in modules)).hexdigest()[:16]
 
 
@@ -195,7 +211,6 @@ class _Run:
 
     def step(self, batch):
         sae = self.sae
-        batch = batch.to(sae.W_dec.device, sae.W_dec.dtype)
         x = sae.scale(batch)
         if self._buffer is None or len(self._buffer) < len(x):
             self._buffer = x.new_empty(len(x), sae.d_sae)
@@ -223,6 +238,7 @@ class _Run:
     def log(self, step):
         x, error, active = self._last
         before = self.history[-1]["samples"] if self.history else 0
+        alive = (self.samples_since_fired < self.samples - before).cpu()
         row = {
             "step": step,
             "samples": self.samples,
@@ -230,8 +246,8 @@ class _Run:
             "loss": self.loss.item(),
             "explained_variance": 1 - (error.square().sum() / (x - x.mean(dim=0)).square().sum()).item(),
             "l0": active.sum().item() / len(x),
-            "dead": (self.samples_since_fired >= self.samples - before).float().mean().item(),
-            "cosine_to_start": self.sae.cosine_to_start().median().item(),
+            "dead": 1 - alive.float().mean().item(),
+            "cosine_to_start": self.sae.cosine_to_start()[alive].median().item(),
         }
         if hasattr(self.sae.activation, "coefficient"):
             row["coefficient"] = self.sae.activation.coefficient.item()

@@ -8,7 +8,7 @@ from saelite.synthetic import FeatureWorld, constant_probabilities
 def test_compare_trains_every_variant_on_the_same_data():
     world = FeatureWorld(constant_probabilities(60, 5), d_in=16)
     test = world.batches(500, 1, seed=1)[0]
-    variants = [(a, None, "iso") for a in architectures_at(5, ["TopK", "BatchTopK"], 64)]
+    variants = [("fully trained", a, None, "iso") for a in architectures_at(5, ["TopK", "BatchTopK"], 64)]
     saes, histories, table = compare(variants, world.batches(128, 20), test, d_sae=64, lr=1e-3, progress=False)
     assert list(saes) == list(histories) == [("TopK", "fully trained"), ("BatchTopK", "fully trained")]
     assert table["architecture"].tolist() == ["TopK", "BatchTopK"]
@@ -32,6 +32,7 @@ def test_words_follow_the_table():
             "architecture": ["TopK", "TopK", "ReLU", "ReLU"],
             "baseline": ["fully trained", "Frozen Decoder"] * 2,
             "explained_variance": [0.8, 0.4, 0.5, 0.6],
+            "l0": [20.0, 21.0, 20.0, 20.0],
         }
     )
     nulls = pd.DataFrame({"null": ["PCA", "chance"], "explained_variance": [0.55, 0.3]})

@@ -59,6 +59,13 @@ def test_k_must_fit_the_dictionary(make, k):
         SAE(5, 40, make(k))
 
 
+@pytest.mark.parametrize("k", [2.5, True, "3"])
+@pytest.mark.parametrize("make", [TopK, BatchTopK, JumpReLU, ReLU])
+def test_k_must_be_a_whole_number(make, k):
+    with pytest.raises(ValueError, match="whole number"):
+        SAE(5, 40, make(k))
+
+
 @pytest.mark.parametrize("tau", [-0.1, 1.1, float("nan")])
 def test_tau_is_a_cosine(tau):
     with pytest.raises(ValueError, match="tau"):

@@ -37,6 +37,7 @@ def test_training_improves_and_keeps_the_baselines_invariant(activation, baselin
         assert changed == {"W_enc", "b_enc", "b_dec"}
         assert torch.equal(sae.W_dec, sae.W_dec_start)
     elif baseline == "frozen encoder":
+        assert torch.equal(sae.W_enc, sae.W_dec_start.T * sae.encoder_gain)
         assert changed == {"W_dec", "b_enc", "b_dec"}
         assert sae.W_dec.norm(dim=1).std() > 1e-3  # norms are free: they set the gain
     else:
@@ -82,6 +83,31 @@ def test_revival_brings_latents_back():
         train(sae, WORLD.batches(256, 200), lr=3e-3, revival=revival, progress=False)
         dead.append(evaluate(sae, WORLD.batches(4000, 1, seed=9)[0]).dead)
     assert dead[0] > 0.4 and dead[1] < dead[0] - 0.1
+
+
+def test_batches_that_end_early_are_told():
+    with pytest.raises(ValueError, match="ended after 3 of the 5 steps"):
+        train(SAE(16, 64, TopK(5)), (torch.randn(32, 16) for _ in range(3)), steps=5, progress=False)
+
+
+def test_a_batch_without_variance_is_refused():
+    with pytest.raises(ValueError, match="is the same"):
+        train(SAE(16, 64, TopK(5)), [torch.ones(32, 16)], progress=False)
+
+
+def test_a_full_disk_is_told_before_training(monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10})())
+    monkeypatch.setattr("saelite.training.train", lambda *args, **kwargs: pytest.fail("trained"))
+    with pytest.raises(OSError, match="No room on the disk: training TopK, fully trained needs"):
+        train_or_load(SAE(16, 64, TopK(5)), WORLD.batches(128, 20))
+
+
+def test_other_features_are_other_data():
+    """The cache must not answer for a world whose features were changed."""
+    world = FeatureWorld(constant_probabilities(60, 5), d_in=16)
+    before = world.batches(128, 20).settings
+    world.features = world.features.roll(1, dims=1)
+    assert world.batches(128, 20).settings != before
 
 
 def test_plain_iterables_train_too():
