@@ -140,6 +140,7 @@ for row, line in zip(floor.itertuples(), ("--", ":", "-."), strict=True):
     if row.null != "mean prediction":
         axes.axhline(row.explained_variance, color=plots.GREY, linestyle=line, label=row.null)
 axes.set(xlabel="activations seen in training", ylabel="explained variance", ylim=(0, 1))
+axes.xaxis.set_major_formatter(plots.thousands())
 axes.legend();
 
 # %%

@@ -170,6 +170,10 @@ Markdown(in_words(table, floor))
 # ({cite:t}`korznikov2026sanity`); this build's model is far smaller, and its SAEs see far fewer tokens. The
 # comparison is of patterns, not of digits.
 
+# %% [markdown]
+# Over training. A curve is only as good as its {term}`L0`: {term}`JumpReLU` reaches its target L0 by and by, so where one of its
+# curves starts high and then falls, many more latents were active at first. The tables give the L0 at the end.
+
 # %% mystnb={"image": {"alt": "Line charts of explained variance against activations seen in training, one panel an architecture, one line a variant."}, "figure": {"name": "fig-frozen-decoder-training", "caption": "Explained variance of training batches while the SAEs train."}}
 plots.training_curves(histories, "explained_variance", "explained variance");
 

@@ -101,8 +101,8 @@ def in_words(table, nulls):
         trained = rows.loc["fully trained"]
         for baseline, score, l0 in rows.drop("fully trained")[["explained_variance", "l0"]].itertuples():
             sides = ", ".join(
-                f"{'above' if score > null.explained_variance else 'below'} {null.null} ({null.explained_variance:.3f})"
-                for null in nulls.itertuples()
+                f"{'above' if score > value else 'below'} {null} ({value:z.3f})"
+                for null, value in zip(nulls["null"], nulls["explained_variance"], strict=True)
             )
             lines.append(
                 f"- **{architecture}**: {baseline} {score:.3f} (L0 {l0:.1f}), fully trained "

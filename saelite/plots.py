@@ -69,7 +69,7 @@ def explained_variance_by_variant(table, nulls, paper=None):
     if paper:
         axes.plot([], [], "D", mfc="none", mec=GREY, ms=6, label="paper, Gemma-2-2B layer 12, L0 160")
     for line, null in zip((":", "--", "-."), nulls.itertuples(), strict=False):
-        label = f"{null.null}: {null.explained_variance:.2f}"
+        label = f"{null.null}: {null.explained_variance:z.2f}"
         axes.axvline(null.explained_variance, color=GREY, linestyle=line, linewidth=1.2, label=label)
     axes.set_yticks(list(places.values()), [f"{a}, {b}" for a, b in places])
     axes.set_ylim(len(places) - 0.4, -0.8)
@@ -156,5 +156,5 @@ def recovery_curve(best, threshold, random_best):
     axes.axvline(threshold, color=GREY, linewidth=1, linestyle="--")
     axes.set(xlabel="cosine above which a feature counts as recovered", ylabel="share of true features")
     axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.legend(fontsize=9)
+    figure.legend(loc="outside right upper", fontsize=9)
     return figure

@@ -28,7 +28,7 @@ def show(table):
             border=0,
             justify="left",
             classes="table",
-            float_format="{:.3f}".format,
+            float_format="{:z.3f}".format,
             formatters=formatters,
             na_rep="-",
         )
