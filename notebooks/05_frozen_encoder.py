@@ -221,7 +221,7 @@ shares = frozen["explained_variance"] / frozen["architecture"].map(trained["expl
 by_baseline = shares.groupby(frozen["baseline"], sort=False).agg(["min", "max"])
 text = (
     f"In this build, on {len(held_out):,} held-out tokens of layer {layer} of `{model}`, fully trained SAEs explain "
-    f"{trained['explained_variance'].min():.2f} to {trained['explained_variance'].max():.2f} of the variance. Of that, the "
+    f"{trained['explained_variance'].min():.3f} to {trained['explained_variance'].max():.3f} of the variance. Of that, the "
     "baselines reach "
     + ", ".join(f"{low:.0%} to {high:.0%} ({baseline})" for baseline, low, high in by_baseline.itertuples())
     + f". PCA with {l0} components explains {null.filter(like='PCA').item():.2f} of the variance; a random dictionary that was never trained, "

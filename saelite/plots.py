@@ -127,8 +127,8 @@ def cosine_histogram(cosines, xlabel, marks=None):
         axes.hist(np.asarray(values), bins, weights=weights, label=name, **look)
     for name, value in (marks or {}).items():
         axes.axvline(value, color=GREY, linestyle="--", linewidth=1)
-        axes.text(value, axes.get_ylim()[1], f" {name}", fontsize=9, va="top", color=GREY)
-    axes.set(xlabel=xlabel, ylabel="share")
+        axes.text(value, 1, f"{name} ", fontsize=9, va="top", ha="right", color=GREY)
+    axes.set(xlabel=xlabel, ylabel="share of latents", yscale="log")  # one bin may hold nearly all
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.legend(fontsize=9, loc="upper left")
     return figure
