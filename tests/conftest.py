@@ -8,9 +8,8 @@ def converted_models(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch, converted_models):
+def own_cache(tmp_path_factory, monkeypatch, converted_models):
     """No test sees the user's cache, or what another test left; only converted models are shared."""
-    cache = tmp_path / "cache"
-    cache.mkdir()
+    cache = tmp_path_factory.mktemp("cache")
     (cache / "models").symlink_to(converted_models)
     monkeypatch.setenv("SAELITE_CACHE", str(cache))
