@@ -17,7 +17,7 @@
 # A {term}`sparse autoencoder` (SAE) tries to undo this. Its decoder holds a {term}`dictionary` of directions, more than
 # there are dimensions; its encoder says which few of them are present in an activation, and how strongly.
 #
-# This chapter shows both on two dimensions, where everything can be drawn, and then on a real language model.
+# This chapter shows both in two dimensions, where everything can be drawn, and then on a real language model.
 
 # %% tags=["parameters"]
 toy_features: int = 5  # true features in the two-dimensional toy
@@ -67,7 +67,7 @@ points = points[points.norm(dim=1) > 0]
 
 # %% [markdown]
 # An SAE with one latent for each feature, and one active latent a sample, is shown such points. Its directions start at
-# random. **Before you look:** will it find the features, and how would you know if you could not see the grey lines?
+# random (the toy's own, whatever `seed` says). **Before you look:** will it find the features, and how would you know if you could not see the grey lines?
 
 # %%
 sae = SAE(2, toy_features, TopK(1), seed=3)
@@ -117,9 +117,10 @@ Markdown(
 )
 
 # %% [markdown]
-# Three scores that need no learned dictionary come first; an SAE has to be read against them. *Mean prediction* always
-# answers with the average activation. *PCA* keeps as many numbers per token as the SAE has active latents. The *random
-# dictionary* is an SAE before its first step of training: random directions, the best matches of each token, one gain.
+# Three yardsticks that need no SAE training come first; an SAE has to be read against them. *Mean prediction* always
+# answers with the average activation. *PCA* describes each token by as many numbers as the SAE has active latents, always
+# along the same directions. The *random dictionary* is an SAE that was never trained: its directions are random, each
+# token uses those that match it best, and one common scale factor is fitted. *low* and *high* bound the 95% interval.
 
 # %%
 floor = nulls(store.train[:50_000], held_out, l0=l0, d_sae=sae.d_sae, groups=documents)
@@ -169,7 +170,8 @@ axes.set(xlabel="share of tokens on which a latent fires", ylabel="latents");
 #
 # The hope behind SAEs is that a latent means something. Here are some, drawn at random from those that fire on at least
 # 20 held-out tokens, each with the tokens on which it is most active. The darker the mark, the stronger the activation.
-# Do you see what each is about? Would you have seen something in a random one? The next chapters show both.
+# Do you see what each is about? Would you have seen something in a random one?
+# [Frozen Decoder](03_frozen_decoder.ipynb) and the two chapters after it show both side by side.
 
 # %%
 latents = draw_latents(sae, held_out, 4, seed=seed)

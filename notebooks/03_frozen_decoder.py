@@ -10,8 +10,8 @@
 # # Frozen Decoder
 #
 # The decoder's directions are what people read when they interpret an SAE: direction 4321 *is* the feature, they say.
-# So take that away. In the {term}`Frozen Decoder` baseline the directions are drawn at random and never change. Only the
-# encoder and the two biases train: the SAE may learn *when* to use a direction, never *which* direction to have.
+# So take that away. In the {term}`Frozen Decoder` baseline the directions are drawn at random and never change. Everything else
+# trains, that is the encoder, the biases and any activation thresholds: the SAE may learn *when* to use a direction, never *which* direction to have.
 #
 # ```{math}
 # :label: eq-frozen-decoder
@@ -72,11 +72,13 @@ if 0.8 * tokens < batch_size:
 # ## Two ways to be random
 #
 # Directions can be uniform on the sphere (`iso`), or follow the activations' own covariance (`cov`): then they are
-# random, but crowd where the activations vary most. The paper's main figures use `cov` for this baseline. Neither has
-# seen which directions occur *together* with what.
+# random, but crowd where the activations vary most. The paper's main figures use `cov` for this baseline. Neither is
+# trained: `cov` knows the overall shape of the cloud of activations, but no single direction was fitted to a feature.
 #
 # `cov` directions overlap a great deal. Start their encoder as the transpose of the decoder, and the reconstruction is
-# many times too long; training may then diverge. Every SAE of this book starts with one gain that removes this.
+# many times too long; training may then diverge. So every SAE of this book is first
+# calibrated: one common scale factor for its encoder brings the reconstruction to the right size. And since they overlap,
+# few of them may win: read the *dead* column, the share of latents that never fired, together with the score.
 
 # %%
 BASELINE = FrozenDecoder()
@@ -87,7 +89,7 @@ name = BASELINE.name
 #
 # First where the truth is known: the variable setting of [Synthetic recovery](02_synthetic_recovery.ipynb), 3200 features
 # in 100 dimensions, of which some 20 are present at a time. All SAEs see the same samples in the same order, from the
-# same random start.
+# same random start. *Cosine to start* is 1 for a direction that has not turned (median over latents that fire).
 
 # %%
 world = FeatureWorld(log_uniform_probabilities())
@@ -171,7 +173,7 @@ Markdown(in_words(table, floor))
 # comparison is of patterns, not of digits.
 
 # %% [markdown]
-# Over training. A curve is only as good as its {term}`L0`: {term}`JumpReLU` reaches its target L0 by and by, so where one of its
+# Over training. A curve is only as good as its {term}`L0`: {term}`JumpReLU` approaches its target L0 only gradually, and may end a little off it, so where one of its
 # curves starts high and then falls, many more latents were active at first. The tables give the L0 at the end.
 
 # %% mystnb={"image": {"alt": "Line charts of explained variance against activations seen in training, one panel an architecture, one line a variant."}, "figure": {"name": "fig-frozen-decoder-training", "caption": "Explained variance of training batches while the SAEs train."}}
@@ -180,8 +182,8 @@ plots.training_curves(histories, "explained_variance", "explained variance");
 # %% [markdown]
 # ## What the latents fire on
 #
-# Latents drawn at random, from the fully trained SAE and from the one with frozen random directions, among those that fire on at least 20 held-out tokens. Cover the headings: could you say which
-# column is the trained SAE?
+# Latents drawn at random, from the fully trained SAE and from the one with frozen random directions, among those that fire on at least 20 held-out tokens. The trained SAE comes
+# first. If you did not know that, could you tell?
 
 # %%
 shown = {}
@@ -204,7 +206,8 @@ table.assign(made_with=made_with).to_json(results / "frozen_decoder.json", orien
 # ## Key points
 #
 # - A Frozen Decoder's directions are random, so no score of it can be evidence for learned directions.
-# - On explained variance, the distance between the frozen and the trained SAE is what learned directions are worth; the
-#   distance between the frozen SAE and an untrained dictionary is what a trained encoder is worth. Compare the two above.
+# - On explained variance, compare the frozen SAE with the trained one, and both with the untrained dictionary. A large gap
+#   to the trained SAE says that moving the directions helped this score. Where even the trained SAE is not above the
+#   untrained dictionary, training was too short, or too many latents died, for the comparison to mean anything.
 # - That a frozen latent fires on tokens that look alike is the encoder's doing: it trains, and a direction in the
 #   decoder says nothing about what it fires on.

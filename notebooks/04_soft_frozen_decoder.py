@@ -18,8 +18,8 @@
 # ```
 #
 # The paper reads a good score of this baseline as a sign of *lazy training*: the trained SAE, too, may have stayed near its random
-# start and fitted the rest around it. How much freedom is a cosine of 0.8? **Guess first:** how near can such a direction
-# come to one that it started at right angles to?
+# start and fitted the rest around it. How much freedom is a cosine of 0.8? **Guess first:** if a direction
+# starts at right angles to a feature, how large can its cosine to that feature become?
 
 # %% tags=["parameters"]
 architectures: list = ["BatchTopK", "JumpReLU"]  # from ReLU, TopK, BatchTopK, JumpReLU
@@ -96,7 +96,7 @@ Markdown(
 #
 # First where the truth is known: the variable setting of [Synthetic recovery](02_synthetic_recovery.ipynb), 3200 features
 # in 100 dimensions, of which some 20 are present at a time. All SAEs see the same samples in the same order, from the
-# same random start.
+# same random start. *Cosine to start* is 1 for a direction that has not turned (median over latents that fire).
 
 # %%
 world = FeatureWorld(log_uniform_probabilities())
@@ -123,10 +123,10 @@ start = best_cosines(world.features, iso(3200, world.d_in, seed))
 reach = torch.where(start >= tau, 1.0, tau * start + (1 - tau**2) ** 0.5 * (1 - start**2).sqrt())
 Markdown(
     in_words(synthetic, synthetic_floor)
-    + f"\n\nIn so short a training {past:.0%} of the fully trained directions ({architectures[0]}) went further than a cosine "
-    f"of {tau} from their start, so the rule held back few or many accordingly. And the recovery bar cannot tell the two "
-    f"apart here: in {world.d_in} dimensions {(reach > 0.8).float().mean():.1%} of the true features lie within a cosine of "
-    "0.8 of some point of some cone, before any training."
+    + f"\n\n{past:.0%} of the fully trained directions ({architectures[0]}) went further than the rule allows; if that is small, "
+    "the two SAEs are nearly the same and equal scores say little. Nor does the rule forbid recovery: in "
+    f"{world.d_in} dimensions {(reach > 0.8).float().mean():.1%} of the true features are within a Soft-Frozen direction's "
+    "reach, that is, some direction could come within a cosine of 0.8 of the feature without breaking the rule."
 )
 
 # %% [markdown]
@@ -200,8 +200,8 @@ plots.training_curves(histories, "cosine_to_start", "median cosine to start");
 # %% [markdown]
 # ## What the latents fire on
 #
-# Latents drawn at random, from the fully trained SAE and from the Soft-Frozen one, among those that fire on at least 20 held-out tokens. Cover the headings: could you say which
-# column is the trained SAE?
+# Latents drawn at random, from the fully trained SAE and from the Soft-Frozen one, among those that fire on at least 20 held-out tokens. The trained SAE comes
+# first. If you did not know that, could you tell?
 
 # %%
 shown = {}

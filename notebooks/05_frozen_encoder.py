@@ -84,7 +84,7 @@ name = BASELINE.name
 #
 # First where the truth is known: the variable setting of [Synthetic recovery](02_synthetic_recovery.ipynb), 3200 features
 # in 100 dimensions, of which some 20 are present at a time. All SAEs see the same samples in the same order, from the
-# same random start.
+# same random start. *Cosine to start* is 1 for a direction that has not turned (median over latents that fire).
 
 # %%
 world = FeatureWorld(log_uniform_probabilities())
@@ -164,8 +164,8 @@ plots.cosine_histogram({", ".join(key): sae.cosine_to_start() for key, sae in sa
 # %% [markdown]
 # ## What the latents fire on
 #
-# Latents drawn at random, from the fully trained SAE and from the one with a random encoder, among those that fire on at least 20 held-out tokens. Cover the headings: could you say which
-# column is the trained SAE?
+# Latents drawn at random, from the fully trained SAE and from the one with a random encoder, among those that fire on at least 20 held-out tokens. The trained SAE comes
+# first. If you did not know that, could you tell?
 
 # %%
 shown = {}
@@ -237,9 +237,11 @@ synthetic_file = results / "synthetic_recovery.json"
 if synthetic_file.exists():
     known = pd.read_json(synthetic_file)
     text += (
-        f"On synthetic data, where the true features are known, explained variance runs from "
-        f"{known['explained_variance'].min():.2f} to {known['explained_variance'].max():.2f} while "
-        f"{known['recovered'].min():.1%} to {known['recovered'].max():.1%} of the features are recovered."
+        f"On synthetic data, after a short training, explained variance runs from {known['explained_variance'].min():.2f} to "
+        f"{known['explained_variance'].max():.2f}, where an untrained dictionary has {known['untrained'].min():.2f} to "
+        f"{known['untrained'].max():.2f}; {known['recovered'].min():.1%} to {known['recovered'].max():.1%} of the true features "
+        f"are recovered, and {known['dead'].min():.0%} to {known['dead'].max():.0%} of the latents are dead. Runs this short "
+        "cannot confirm or refute the paper's synthetic result."
     )
 welcome = [
     text.strip(), "",
@@ -254,5 +256,5 @@ Markdown(text)
 # ## Key points
 #
 # - A Frozen Encoder's latents fire along random directions; only thresholds and the read-out are learned.
-# - What its latents fire on may still look like something: a random direction has a largest token too, and tokens near it
-#   are alike. That is why text that "makes sense" needs a baseline beside it.
+# - What its latents fire on may still look like something: for a random direction, too, some tokens score highest, and
+#   these may resemble each other. That is why text that "makes sense" needs a baseline beside it.

@@ -109,4 +109,10 @@ def in_words(table, nulls):
                 f"{trained.explained_variance:.3f} (L0 {trained.l0:.1f}). The baseline reaches "
                 f"{score / trained.explained_variance:.0%} of the trained score; it is {sides}."
             )
+        beaten_by = nulls[nulls["explained_variance"] > trained["explained_variance"]]
+        if len(beaten_by):
+            lines.append(
+                f"- **{architecture}**: fully trained is itself below {' and '.join(beaten_by['null'])}, so the "
+                "shares above say nothing about what training achieves."
+            )
     return "\n".join(lines)

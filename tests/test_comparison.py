@@ -36,6 +36,7 @@ def test_words_follow_the_table():
         }
     )
     nulls = pd.DataFrame({"null": ["PCA", "chance"], "explained_variance": [0.55, 0.3]})
-    first, second = in_words(table, nulls).splitlines()
+    first, second, third = in_words(table, nulls).splitlines()
+    assert "ReLU" in third and "is itself below PCA, so" in third  # trained at 0.5 against 0.55; TopK's is above both
     assert "TopK" in first and "50% of the trained" in first and "below PCA (0.550), above chance (0.300)" in first
     assert "ReLU" in second and "120% of the trained" in second and "above PCA (0.550), above chance" in second
