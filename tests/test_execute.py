@@ -197,7 +197,9 @@ def test_ctrl_c_ends_tidily_and_says_how_to_resume(tmp_path):
     begin = "import os, pathlib, time\npathlib.Path(os.environ['SAELITE_RESULTS'], 'begun').touch()\ntime.sleep(600)"
     notebook = write_notebook(tmp_path / "01_a.ipynb", begin)
     command = [sys.executable, execute.__file__, str(notebook), "--out", str(tmp_path / "out")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # a shell that runs the tests in the background has them ignore Ctrl-C, and what they start would inherit that
+    heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **heed)
     while process.poll() is None and not (tmp_path / "out" / "results" / "begun").exists():
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
