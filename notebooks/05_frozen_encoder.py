@@ -34,7 +34,7 @@ batch_size: int = 1024  # activations in a training batch
 epochs: int = 1  # passes over the training activations
 lr: float = 3e-3  # peak learning rate
 seed: int = 0  # seed of the random directions
-synthetic_samples: int = 1_000_000  # samples that each SAE is trained on in the synthetic part
+synthetic_samples: int = 600_000  # samples that each SAE is trained on in the synthetic part
 
 # %%
 import os
