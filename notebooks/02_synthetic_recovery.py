@@ -140,8 +140,8 @@ results = pd.DataFrame(results)
 # direction comes to a feature, on average.
 
 # %%
-columns = ["setting", "architecture", "explained_variance", "low", "high", "l0", "dead", "mean_best_cosine"]
-columns += ["recovered", "recovered_one_to_one", "recovered_by_frequency"]
+columns = ["setting", "architecture", "explained_variance", "recovered", "low", "high", "l0", "dead"]
+columns += ["recovered_one_to_one", "recovered_by_frequency", "mean_best_cosine"]
 show(results[columns])
 
 # %%
