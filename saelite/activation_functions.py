@@ -3,10 +3,12 @@
 Each class answers four questions.
 
 - ``forward(pre)``: the code of a batch at inference, dense, shape (batch, d_sae).
-- ``select(pre)``: in training, which entries may be active (a :class:`saelite.sparse.Support`)?
+- ``select(pre)``: in training, which entries may be active? From :class:`saelite.pre_activations.PreActivations` to a
+  :class:`saelite.sparse.Support` and the pre-activations `z` (nnz,) there.
 - ``code(z, support)``: the values there, differentiable, from the pre-activations `z` (nnz,) on that support.
 - ``penalty(z, values, support)``: what training adds to the reconstruction error, a scalar.
 
+``groups`` is one range of latents for all but Matryoshka, which has several nested dictionaries in one.
 ``attach`` gives it the size of the dictionary, ``calibrate`` lets it look at the pre-activations of a first sample.
 The SAE copies the activation function it is given, so one instance may be handed to many.
 """
@@ -22,7 +24,7 @@ PROPORTIONAL, INTEGRAL = 8.0, 0.03
 
 
 class _ActivationFunction(nn.Module):
-    """What the four have in common: a target number of active latents, and no penalty."""
+    """What all have in common: a target number of active latents, and no penalty."""
 
     def attach(self, d_sae):
         """Check the settings against the dictionary's size and make what depends on it."""
@@ -33,6 +35,7 @@ class _ActivationFunction(nn.Module):
                 f"{type(self).__name__} cannot keep {self.target_l0} of {d_sae} latents active; "
                 f"choose a number above 0 and at most {d_sae}."
             )
+        self.groups = [(0, d_sae)]
 
     def calibrate(self, pre):
         """Set thresholds from the pre-activations of a first sample, shape (n, d_sae).
@@ -59,6 +62,7 @@ class TopK(_ActivationFunction):
     def __init__(self, k):
         super().__init__()
         self.k = self.target_l0 = k
+        self._guess = 0.0  # k-th value / norm that nearly every sample exceeds; it changes the speed, never the result
 
     def settings(self):
         return {"k": self.k}
@@ -67,14 +71,26 @@ class TopK(_ActivationFunction):
         top = pre.topk(self.k, dim=1)
         return torch.zeros_like(pre).scatter(1, top.indices, relu(top.values))
 
+    @torch.no_grad()
     def select(self, pre):
-        batch = len(pre)
-        latents = pre.topk(self.k, dim=1, sorted=False).indices.flatten()
-        rows = torch.arange(batch, device=pre.device).repeat_interleave(self.k)
-        return Support(rows, latents, tuple(pre.shape))
+        # A sample's k-th value is roughly its norm times a number that changes slowly. So this floor leaves a few more
+        # than k entries in nearly every row; the few rows where it leaves fewer are looked at whole.
+        batch, d_sae = pre.shape
+        support, z = pre.above(self._guess * pre.norms)
+        chosen, kth = _largest_of_rows(support, z, self.k)
+        short = kth.isinf().nonzero().squeeze(1)
+        whole = pre.dense(short).topk(self.k, dim=1, sorted=True)
+        kth[short] = whole.values[:, -1]
+        flat = torch.cat([support.flat[chosen], (short[:, None] * d_sae + whole.indices).flatten()])
+        z = torch.cat([z[chosen], whole.values.flatten()])
+        order = flat.argsort()
+        order = order[z[order] > 0]
+        ratio = (kth / pre.norms.squeeze(1)).nan_to_num(nan=0.0)
+        self._guess = 0.98 * max(0.0, float(ratio.kthvalue(1 + batch // 100).values))
+        return Support.at(flat[order], pre.shape), z[order]
 
     def code(self, z, support):
-        return relu(z)
+        return z
 
 
 class BatchTopK(_ActivationFunction):
@@ -115,30 +131,61 @@ class BatchTopK(_ActivationFunction):
 
     @torch.no_grad()
     def select(self, pre):
-        wanted = len(pre) * self.k
-        flat, values = self._candidates(pre, wanted)
-        if len(values) > wanted:
-            top = values.topk(wanted, sorted=False)
-            smallest = top.values.min()
-            keep = top.indices.sort().values
-            flat = flat[keep]
-        else:
-            smallest = values.min() if len(values) else pre.new_zeros(())
-        self.threshold.lerp_(smallest.to(self.threshold.dtype), self.threshold_rate)
-        self._guess = 0.95 * float(smallest)
-        rows = torch.div(flat, pre.shape[1], rounding_mode="floor")
-        return Support(rows, flat - rows * pre.shape[1], tuple(pre.shape))
-
-    def _candidates(self, pre, wanted):
-        """Entries above a guess just under the last batch's smallest selected value; all positive ones if too few."""
-        for guess in (self._guess, 0.0):
-            flat = flatnonzero(pre > guess)
-            if len(flat) >= wanted:
+        wanted = pre.shape[0] * self.k
+        for floor in (self._guess, 0.9 * self._guess, 0.0):
+            support, z = pre.above(floor)
+            if len(z) >= wanted:
                 break
-        return flat, pre.flatten()[flat]
+        smallest = z.new_zeros(())
+        if len(z):
+            largest = z.topk(min(wanted, len(z)), sorted=False)
+            smallest = largest.values.min()
+            if len(z) > wanted:
+                places = flatnonzero(z >= smallest)
+                if len(places) > wanted:  # equals at the edge
+                    places = largest.indices.sort().values
+                support, z = support.keep(places), z.index_select(0, places)
+        self.threshold.lerp_(smallest.to(self.threshold.dtype), self.threshold_rate)
+        self._guess = 0.98 * float(smallest)
+        return support, z
 
     def code(self, z, support):
         return z
+
+
+class Matryoshka(BatchTopK):
+    """BatchTopK on nested dictionaries (Bussmann et al., arXiv:2503.17547).
+
+    The latents stand in groups. Training asks for a reconstruction from the first group alone, from the first two, and
+    so on to all, and takes the mean of their squared errors; so the first groups have to hold what matters most.
+
+    Parameters
+    ----------
+    k : int
+        Active latents per sample, on average over the batch and over all groups together.
+    fractions : list of float above 0
+        Each group's share of the latents; they add up to 1.
+    threshold_rate : float in (0, 1]
+        As in :class:`BatchTopK`.
+    """
+
+    name = "Matryoshka"
+
+    def __init__(self, k, fractions=(0.5, 0.3, 0.2), threshold_rate=0.05):
+        super().__init__(k, threshold_rate)
+        if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+            raise ValueError(f"The groups' shares of the latents are above 0 and add up to 1; {fractions} do not.")
+        self.fractions = list(fractions)
+
+    def settings(self):
+        return {"k": self.k, "fractions": self.fractions, "threshold_rate": self.threshold_rate}
+
+    def attach(self, d_sae):
+        super().attach(d_sae)
+        ends = [round(d_sae * sum(self.fractions[: i + 1])) for i in range(len(self.fractions))]
+        self.groups = list(zip([0, *ends[:-1]], ends, strict=True))
+        if any(first == end for first, end in self.groups):
+            raise ValueError(f"{d_sae} latents are too few for groups of {self.fractions}; one would be empty.")
 
 
 class _Penalised(_ActivationFunction):
@@ -167,6 +214,7 @@ class _Penalised(_ActivationFunction):
         return self.target_l0 is not None
 
     def attach(self, d_sae):
+        self.groups = [(0, d_sae)]
         if self.steered:
             super().attach(d_sae)
 
@@ -206,7 +254,7 @@ class ReLU(_Penalised):
         return relu(pre)
 
     def select(self, pre):
-        return Support.of(pre > 0)
+        return pre.above(0.0)
 
     def code(self, z, support):
         return z
@@ -276,14 +324,14 @@ class JumpReLU(_Penalised):
     @torch.no_grad()
     def select(self, pre):
         # entries in the window below the threshold are off, yet the threshold's gradient sees them
-        return Support.of(pre > self.threshold - self.bandwidth / 2)
+        return pre.above(self.threshold - self.bandwidth / 2)
 
     def code(self, z, support):
-        return _Jump.apply(z, self.threshold[support.latents], self.bandwidth)
+        return _Jump.apply(z, self.threshold.index_select(0, support.latents), self.bandwidth)
 
     def penalty(self, z, values, support):
         batch = support.shape[0]
-        l0 = _Step.apply(z, self.threshold[support.latents], self.bandwidth).sum() / batch
+        l0 = _Step.apply(z, self.threshold.index_select(0, support.latents), self.bandwidth).sum() / batch
         # leaving out an entry costs about its square in squared error, so that is what an entry's weight is measured in
         mean_value = values.detach().sum() / (batch * l0.detach()).clamp(min=1)
         self._steer(l0.detach(), unit=mean_value**2)
@@ -318,6 +366,18 @@ class _Step(torch.autograd.Function):
         z, threshold, bandwidth = ctx.saved_tensors
         window = (z - threshold).abs() < bandwidth / 2
         return None, -grad * window / bandwidth, None
+
+
+def _largest_of_rows(support, z, k):
+    """Of the entries of a support, the k largest in each row: their places, and each row's k-th value, inf if short."""
+    starts = support.row_starts
+    width = max(k, int(starts.diff().max()))
+    table = z.new_full((support.shape[0], width), -torch.inf)
+    first = torch.arange(support.shape[0], device=z.device) * width - starts[:-1]
+    table.view(-1)[torch.arange(len(z), device=z.device) + first.index_select(0, support.rows)] = z
+    top = table.topk(k, dim=1)
+    kth = top.values[:, -1]
+    return (starts[:-1, None] + top.indices)[kth > -torch.inf].flatten(), kth
 
 
 def threshold_for_l0(pre, l0):

@@ -19,7 +19,7 @@ class FullyTrained:
 
     @torch.no_grad()
     def constrain(self, sae):
-        sae.W_dec.copy_(normalize(sae.W_dec, dim=1))
+        normalize(sae.W_dec, dim=1, out=sae.W_dec.data)
 
 
 class FrozenDecoder:

@@ -25,7 +25,7 @@ class AuxiliaryLoss:
     def settings(self):
         return {"dead_after": self.dead_after, "coefficient": self.coefficient, "k": self.k}
 
-    def loss(self, sae, x, error, pre, samples_since_fired):
+    def loss(self, sae, x, error, samples_since_fired):
         """The loss of one batch, a scalar.
 
         Parameters
@@ -35,8 +35,6 @@ class AuxiliaryLoss:
             Activations as ``sae.scale`` gives them.
         error : tensor of shape (batch, d_in)
             ``x_hat - x``, without gradients. `b_dec` is already in x_hat, so it is not counted a second time here.
-        pre : tensor of shape (batch, d_sae)
-            Pre-activations.
         samples_since_fired : int64 tensor of shape (d_sae,)
         """
         dead = (samples_since_fired >= self.dead_after).nonzero().squeeze(1)
@@ -44,9 +42,11 @@ class AuxiliaryLoss:
         if k == 0:
             return error.new_zeros(())
         rows = torch.arange(len(error), device=error.device).repeat_interleave(k)
-        latents = dead[pre[:, dead].topk(k, dim=1).indices].flatten()
-        support = Support(rows, latents, tuple(pre.shape))
-        z = sparse.pre_activations_at(support, x, sae.W_enc, sae.b_enc, sae.b_dec, pre)
+        with torch.no_grad():
+            pre = (x - sae.b_dec) @ sae.W_enc[:, dead] + sae.b_enc[dead]
+            top = pre.topk(k, dim=1).indices.sort(dim=1).values
+        support = Support(rows, dead[top].flatten(), (len(x), sae.d_sae))
+        z = sparse.pre_activations_at(support, pre.gather(1, top).flatten(), x, sae.W_enc, sae.b_enc, sae.b_dec)
         predicted = sparse.decode(support, z.relu(), sae.W_dec)
         left_over = -error
         return self.coefficient * (predicted - left_over).square().sum(dim=1).mean()

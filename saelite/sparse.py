@@ -2,19 +2,24 @@
 
 A dense training step multiplies five matrices of size batch x d_in x d_sae. When only L0 of the d_sae latents are
 active, all but the encoder's forward product touch batch x L0 entries alone. This file holds those four: decode, and
-the gradients of the decoder, of the code, and of the encoder. Each is a weighted sum of rows, which is what
-``embedding_bag`` computes. They equal the dense formulas to rounding (``tests/test_gradients.py``).
+the gradients of the decoder, of the code, and of the encoder. Three are weighted sums of rows, which is what
+``embedding_bag`` computes; the code's gradient is one scalar product for each entry. They equal the dense formulas to
+rounding (``tests/test_gradients.py``).
 """
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy.sparse
 import torch
 from torch.nn.functional import embedding_bag
 
 # Above this share of active entries dense products are faster than sums of rows.
 DENSE_ABOVE = 0.1
+
+warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class Support:
     Parameters
     ----------
     rows, latents : int64 tensors of shape (nnz,)
-        Sample and latent of each entry, sorted by sample.
+        Sample and latent of each entry, sorted by sample, then by latent.
     shape : (batch, d_sae)
     """
 
@@ -35,10 +40,28 @@ class Support:
     @classmethod
     def of(cls, mask):
         """The support of a boolean tensor of shape (batch, d_sae)."""
-        flat = flatnonzero(mask)
-        d_sae = mask.shape[1]
-        rows = torch.div(flat, d_sae, rounding_mode="floor")
-        return cls(rows, flat - rows * d_sae, tuple(mask.shape))
+        return cls.at(flatnonzero(mask), tuple(mask.shape))
+
+    @classmethod
+    def at(cls, flat, shape):
+        """The support at some flat positions of a (batch, d_sae) tensor, given in order."""
+        rows = torch.div(flat, shape[1], rounding_mode="floor")
+        return cls(rows, flat - rows * shape[1], shape)
+
+    @property
+    def flat(self):
+        """Flat positions of the entries in a (batch, d_sae) tensor. Shape (nnz,)."""
+        return self.rows * self.shape[1] + self.latents
+
+    def keep(self, places):
+        """Some of the entries, by their ascending places among all. index_select is faster here than brackets."""
+        return Support(self.rows.index_select(0, places), self.latents.index_select(0, places), self.shape)
+
+    def columns(self, first, end):
+        """``(places, support)``: the entries of latents first to end - 1, and the support of those latents alone."""
+        places = flatnonzero((self.latents >= first) & (self.latents < end))
+        part = self.keep(places)
+        return places, Support(part.rows, part.latents - first, (self.shape[0], end - first))
 
     @property
     def is_dense(self):
@@ -46,13 +69,20 @@ class Support:
 
     @cached_property
     def row_starts(self):
-        return _starts(self.rows, self.shape[0])
+        """Where each sample's entries start, and after them where the last one's end. Shape (batch + 1,)."""
+        counts = torch.bincount(self.rows, minlength=self.shape[0])
+        return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
     @cached_property
     def by_latent(self):
-        """``(order, starts)``: a stable order of the entries by latent, and where each latent's entries start in it."""
-        order = self.latents.argsort(stable=True)
-        return order, _starts(self.latents[order], self.shape[1])
+        """``(order, starts)``: a stable order of the entries by latent, and where each latent's start, as above."""
+        if self.rows.device.type != "cpu":
+            counts = torch.bincount(self.latents, minlength=self.shape[1])
+            return self.latents.argsort(stable=True), torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        # compressed rows to compressed columns is a counting sort, ten times faster than argsort
+        places = np.arange(len(self.rows))
+        matrix = scipy.sparse.csr_array((places, self.latents.numpy(), self.row_starts.numpy()), self.shape).tocsc()
+        return torch.from_numpy(matrix.data), torch.from_numpy(matrix.indptr).long()
 
     def to_dense(self, values):
         """A (batch, d_sae) tensor with `values` (nnz,) on the support and zero elsewhere; differentiable."""
@@ -66,24 +96,24 @@ def flatnonzero(mask):
     return mask.flatten().nonzero().squeeze(1)
 
 
-def pre_activations_at(support, x, W_enc, b_enc, b_dec, dense):
-    """Pre-activations ``(x - b_dec) @ W_enc + b_enc`` on the support, differentiable in all but `x`.
+def pre_activations_at(support, z, x, W_enc, b_enc, b_dec):
+    """Give known pre-activations ``(x - b_dec) @ W_enc + b_enc`` on a support their gradients.
 
     Parameters
     ----------
     support : Support
+    z : tensor of shape (nnz,)
+        The pre-activations there, without gradients: selecting the support needed them.
     x : tensor of shape (batch, d_in)
     W_enc, b_enc, b_dec : the encoder's parameters, shapes (d_in, d_sae), (d_sae,), (d_in,)
-    dense : tensor of shape (batch, d_sae)
-        The pre-activations, already computed without gradients: selecting the support needed all of them.
 
     Returns
     -------
-    tensor of shape (nnz,)
+    tensor of shape (nnz,), differentiable in the three parameters
     """
     if support.is_dense:
         return ((x - b_dec) @ W_enc + b_enc)[support.rows, support.latents]
-    return _PreActivationsAt.apply(W_enc, b_enc, b_dec, x, dense, support)
+    return _PreActivationsAt.apply(W_enc, b_enc, b_dec, x, z, support)
 
 
 def decode(support, values, W_dec):
@@ -104,12 +134,41 @@ def decode(support, values, W_dec):
     return _Decode.apply(values, W_dec, support)
 
 
+def dots(support, left, right):
+    """The scalar product ``<left[row], right[latent]>`` for every entry of a support.
+
+    Parameters
+    ----------
+    support : Support
+    left : tensor of shape (batch, d_in)
+    right : tensor of shape (d_sae, d_in)
+
+    Returns
+    -------
+    tensor of shape (nnz,), without gradients
+    """
+    if len(support.rows) == 0:
+        return left.new_zeros(0)
+    left, right = left.detach(), right.detach()
+    if left.device.type == "cuda" or torch.backends.mkl.is_available():
+        zeros = left.new_zeros(len(support.rows))
+        empty = torch.sparse_csr_tensor(
+            support.row_starts, support.latents, zeros, support.shape, check_invariants=False
+        )
+        return torch.sparse.sampled_addmm(empty, left, right.T, beta=0.0).values()
+    # elsewhere: the gradient of a weighted sum of rows by its weights is just these products
+    weights = left.new_zeros(len(support.rows)).requires_grad_()
+    with torch.enable_grad():
+        total = _sum_by_row(support, weights, right)
+    return torch.autograd.grad(total, weights, left)[0]
+
+
 class _PreActivationsAt(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, W_enc, b_enc, b_dec, x, dense, support):
+    def forward(ctx, W_enc, b_enc, b_dec, x, z, support):
         ctx.save_for_backward(W_enc, b_dec, x)
         ctx.support = support
-        return dense.flatten()[support.rows * support.shape[1] + support.latents]
+        return z.clone()
 
     @staticmethod
     def backward(ctx, grad):
@@ -137,11 +196,7 @@ class _Decode(torch.autograd.Function):
         values, W_dec = ctx.saved_tensors
         grad_values = grad_W_dec = None
         if ctx.needs_input_grad[0]:
-            # <grad[row], W_dec[latent]> for every entry: torch has that kernel inside embedding_bag's own backward
-            with torch.enable_grad():
-                weights = torch.zeros_like(values, requires_grad=True)
-                product = _sum_by_row(ctx.support, weights, W_dec.detach())
-            (grad_values,) = torch.autograd.grad(product, weights, grad)
+            grad_values = dots(ctx.support, grad, W_dec)
         if ctx.needs_input_grad[1]:  # a frozen decoder never pays for this
             grad_W_dec = _sum_by_latent(ctx.support, values, grad)
         return grad_values, grad_W_dec, None
@@ -149,14 +204,14 @@ class _Decode(torch.autograd.Function):
 
 def _sum_by_row(support, weights, table):
     """``code @ table``: for each sample, the sum of weight x table[latent]. Shape (batch, d_in)."""
-    return embedding_bag(support.latents, table, support.row_starts, mode="sum", per_sample_weights=weights)
+    return _sum_of_rows(table, support.latents, support.row_starts, weights)
 
 
 def _sum_by_latent(support, weights, table):
     """``code.T @ table``: for each latent, the sum of weight x table[row]. Shape (d_sae, d_in)."""
     order, starts = support.by_latent
-    return embedding_bag(support.rows[order], table, starts, mode="sum", per_sample_weights=weights[order])
+    return _sum_of_rows(table, support.rows.index_select(0, order), starts, weights.index_select(0, order))
 
 
-def _starts(sorted_ids, n):
-    return torch.searchsorted(sorted_ids, torch.arange(n, device=sorted_ids.device))
+def _sum_of_rows(table, ids, starts, weights):
+    return embedding_bag(ids, table, starts, mode="sum", per_sample_weights=weights, include_last_offset=True)

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch.nn.functional import embedding_bag
 
 from saelite.initialisation import iso
-from saelite.sparse import Support
+from saelite.sparse import Support, decode
 
 
 def constant_probabilities(n_features=3200, mean_active=20.0):
@@ -88,7 +87,7 @@ class FeatureWorld:
     def sample(self, n, generator):
         """Activations of `n` samples. Shape (n, d_in), float32."""
         support, values = self.sample_code(n, generator)
-        return embedding_bag(support.latents, self.features, support.row_starts, mode="sum", per_sample_weights=values)
+        return decode(support, values, self.features)
 
     def batches(self, batch_size, n_batches, seed=0):
         """A sequence of `n_batches` fresh batches; the i-th follows from (seed, i) alone, whenever it is asked for."""

@@ -129,31 +129,6 @@ def test_projection_of_hopeless_vectors_is_the_axis():
     torch.testing.assert_close(project_to_cone(vectors, axes, 0.0), axes)
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10_000), st.integers(1, 20), st.integers(1, 12))
-def test_batch_top_k_selects_exactly_the_largest_of_the_batch(seed, batch, k):
-    """Whatever threshold the batches before have left behind."""
-    generator = torch.Generator().manual_seed(seed)
-    activation = BatchTopK(k)
-    activation.attach(12)
-    for scale in (1.0, 1.1, 0.2, 5.0):
-        pre = scale * torch.randn(batch, 12, generator=generator)
-        support = activation.select(pre)
-        chosen = torch.zeros_like(pre).index_put((support.rows, support.latents), torch.tensor(1.0))
-        values, order = pre.flatten().sort(descending=True)
-        expected = torch.zeros(batch * 12)
-        expected[order[: batch * k][values[: batch * k] > 0]] = 1
-        assert torch.equal(chosen.flatten(), expected)
-        assert (support.rows.diff() >= 0).all()
-
-
-def test_batch_top_k_with_ties_takes_exactly_k():
-    activation = BatchTopK(2)
-    activation.attach(5)
-    support = activation.select(torch.ones(4, 5))
-    assert len(support.rows) == 8
-
-
 @given(st.integers(0, 10_000))
 @settings(max_examples=30, deadline=None)
 def test_support_of_a_mask(seed):
