@@ -2,7 +2,8 @@
 
 Each class answers four questions.
 
-- ``forward(pre)``: the code of a batch at inference, dense, shape (batch, d_sae).
+- ``forward(pre, norms)``: the code of a batch at inference, dense, shape (batch, d_sae), from its pre-activations and
+  the norms ``||x - b_dec||`` (batch, 1) of its samples.
 - ``select(pre)``: in training, which entries may be active? From :class:`saelite.pre_activations.PreActivations` to a
   :class:`saelite.sparse.Support` and the pre-activations `z` (nnz,) there.
 - ``code(z, support)``: the values there, differentiable, from the pre-activations `z` (nnz,) on that support.
@@ -37,8 +38,8 @@ class _ActivationFunction(nn.Module):
             )
         self.groups = [(0, d_sae)]
 
-    def calibrate(self, pre):
-        """Set thresholds from the pre-activations of a first sample, shape (n, d_sae).
+    def calibrate(self, pre, norms):
+        """Set thresholds from the pre-activations (n, d_sae) and norms (n, 1) of a first sample.
 
         Returns what has to come off every encoder bias to meet the target L0: zero, unless zero is the threshold.
         """
@@ -67,7 +68,7 @@ class TopK(_ActivationFunction):
     def settings(self):
         return {"k": self.k}
 
-    def forward(self, pre):
+    def forward(self, pre, norms):
         top = pre.topk(self.k, dim=1)
         return torch.zeros_like(pre).scatter(1, top.indices, relu(top.values))
 
@@ -121,27 +122,33 @@ class BatchTopK(_ActivationFunction):
     def settings(self):
         return {"k": self.k, "threshold_rate": self.threshold_rate}
 
-    def calibrate(self, pre):
-        self.threshold.fill_(threshold_for_l0(pre, self.k))
+    def unit(self, norms):
+        """What pre-activations are compared in: the same for all samples here, each sample's norm in a subclass."""
+        return torch.ones_like(norms)
+
+    def calibrate(self, pre, norms):
+        self.threshold.fill_(threshold_for_l0(pre / self.unit(norms), self.k))
         self._guess = 0.0
         return 0.0
 
-    def forward(self, pre):
-        return pre * (pre > self.threshold)
+    def forward(self, pre, norms):
+        return pre * (pre > self.threshold * self.unit(norms))
 
     @torch.no_grad()
     def select(self, pre):
         wanted = pre.shape[0] * self.k
+        unit = self.unit(pre.norms)
         for floor in (self._guess, 0.9 * self._guess, 0.0):
-            support, z = pre.above(floor)
+            support, z = pre.above(floor * unit)
             if len(z) >= wanted:
                 break
         smallest = z.new_zeros(())
         if len(z):
-            largest = z.topk(min(wanted, len(z)), sorted=False)
+            rank = z / unit.flatten().index_select(0, support.rows)
+            largest = rank.topk(min(wanted, len(z)), sorted=False)
             smallest = largest.values.min()
             if len(z) > wanted:
-                places = flatnonzero(z >= smallest)
+                places = flatnonzero(rank >= smallest)
                 if len(places) > wanted:  # equals at the edge
                     places = largest.indices.sort().values
                 support, z = support.keep(places), z.index_select(0, places)
@@ -151,6 +158,25 @@ class BatchTopK(_ActivationFunction):
 
     def code(self, z, support):
         return z
+
+
+class RelativeBatchTopK(BatchTopK):
+    """BatchTopK that compares pre-activations as shares of their sample's norm: ``z / ||x - b_dec||``.
+
+    In plain BatchTopK large samples take latents away from small ones. Here the size of a sample counts for nothing in
+    that competition, as in TopK, yet their numbers of active latents may still differ. It is this project's own, made
+    to test why BatchTopK recovers fewer features than TopK on synthetic data.
+
+    Parameters
+    ----------
+    k, threshold_rate
+        As in :class:`BatchTopK`. The threshold is a share of the norm, too.
+    """
+
+    name = "RelativeBatchTopK"
+
+    def unit(self, norms):
+        return norms
 
 
 class Matryoshka(BatchTopK):
@@ -247,10 +273,10 @@ class ReLU(_Penalised):
     def settings(self):
         return {"target_l0": self.target_l0, "l1_coefficient": self.fixed_coefficient}
 
-    def calibrate(self, pre):
+    def calibrate(self, pre, norms):
         return threshold_for_l0(pre, self.target_l0) if self.steered else 0.0
 
-    def forward(self, pre):
+    def forward(self, pre, norms):
         return relu(pre)
 
     def select(self, pre):
@@ -307,7 +333,7 @@ class JumpReLU(_Penalised):
         self.log_threshold = nn.Parameter(torch.full((d_sae,), 0.001).log())
         self.register_buffer("bandwidth", torch.tensor(0.001 * self.relative_bandwidth))
 
-    def calibrate(self, pre):
+    def calibrate(self, pre, norms):
         if self.steered:
             start = threshold_for_l0(pre, self.target_l0).clamp(min=1e-6)
             self.log_threshold.data.fill_(start.log())
@@ -318,7 +344,7 @@ class JumpReLU(_Penalised):
     def threshold(self):
         return self.log_threshold.exp()
 
-    def forward(self, pre):
+    def forward(self, pre, norms):
         return pre * (pre > self.threshold)
 
     @torch.no_grad()

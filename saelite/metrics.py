@@ -1,5 +1,6 @@
 """How well an SAE reconstructs, how sparse it is, what it recovers; and the nulls that each score is read against."""
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -196,6 +197,32 @@ def recovery(features, W_dec, threshold=0.8, probabilities=None):
         hit = (best > threshold).to(probabilities.dtype)
         scores["recovered_by_frequency"] = ((hit * probabilities).sum() / probabilities.sum()).item()
     return scores
+
+
+class WatchRecovery:
+    """Follows recovery over training: ``train(..., watch=WatchRecovery(features))`` adds it to the history.
+
+    Parameters
+    ----------
+    features : tensor of shape (n_features, d_in)
+    threshold : float
+        As in :func:`recovery`.
+    """
+
+    def __init__(self, features, threshold=0.8):
+        self.features, self.threshold = features, threshold
+
+    def settings(self):
+        return {"features": hashlib.sha256(self.features.numpy().tobytes()).hexdigest(), "threshold": self.threshold}
+
+    def __call__(self, sae):
+        best = best_cosines(self.features, sae.W_dec.cpu())
+        spread = sae.W_enc.detach().norm(dim=0).log().std().item()
+        return {
+            "recovered": (best > self.threshold).double().mean().item(),
+            "mean_best_cosine": best.mean().item(),
+            "spread_of_encoder_norms": spread,  # standard deviation of their logarithms
+        }
 
 
 def _cosines(features, W_dec):

@@ -16,7 +16,7 @@ class SAE(nn.Module):
     ::
 
         x     = (activation) * input_scale
-        code  = activation_function((x - b_dec) @ W_enc + b_enc)
+        code  = activation_function((x - b_dec) @ W_enc + b_enc, ||x - b_dec||)
         x_hat = code @ W_dec + b_dec
 
     ``encode``, ``decode`` and ``forward`` take and give activations in their own units; the scale is applied inside.
@@ -82,13 +82,18 @@ class SAE(nn.Module):
             )
         return activations * self.input_scale
 
-    def pre_activations(self, x, out=None):
+    def pre_activations(self, x):
         """``(x - b_dec) @ W_enc + b_enc`` for scaled x (batch, d_in). Shape (batch, d_sae)."""
-        return torch.addmm(self.b_enc - self.b_dec @ self.W_enc, x, self.W_enc, out=out)
+        return torch.addmm(self.b_enc - self.b_dec @ self.W_enc, x, self.W_enc)
+
+    def norms(self, x):
+        """``||x - b_dec||`` for scaled x (batch, d_in). Shape (batch, 1)."""
+        return (x - self.b_dec).norm(dim=1, keepdim=True)
 
     def encode(self, activations):
         """The code, dense. Shapes (batch, d_in) to (batch, d_sae), non-negative."""
-        return self.activation(self.pre_activations(self.scale(activations)))
+        x = self.scale(activations)
+        return self.activation(self.pre_activations(x), self.norms(x))
 
     def decode(self, code):
         """The reconstruction of a dense code. Shapes (batch, d_sae) to (batch, d_in)."""
@@ -118,14 +123,15 @@ class SAE(nn.Module):
         self.input_scale.copy_(self.d_in**0.5 / sample.norm(dim=1).mean())
         x = self.scale(sample)
         self.b_dec.copy_(x.mean(dim=0))
-        self.b_enc.sub_(self.activation.calibrate(self.pre_activations(x)))
+        norms = self.norms(x)
+        self.b_enc.sub_(self.activation.calibrate(self.pre_activations(x), norms))
         pre = self.pre_activations(x)
-        centred_hat = self.activation(pre) @ self.W_dec
+        centred_hat = self.activation(pre, norms) @ self.W_dec
         gain = (centred_hat * (x - self.b_dec)).sum() / centred_hat.square().sum()
         self.encoder_gain.copy_(gain)
         self.W_enc.mul_(self.encoder_gain)
         self.b_enc.mul_(self.encoder_gain)
-        self.activation.calibrate(pre * gain)
+        self.activation.calibrate(pre * gain, norms)
         self.calibrated.fill_(True)
 
     def cosine_to_start(self):

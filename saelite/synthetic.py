@@ -2,6 +2,9 @@
 
 A sample is ``x = sum_i b_i c_i f_i``: features f_i uniform on the unit sphere, each present (b_i) with its own
 probability p_i, independently, with a log-normal coefficient c_i. No noise, no bias.
+
+The paper names independence as a limitation. So features may also come in groups that open and close as a whole, which
+correlates them, with or without a leader in each group, which makes a hierarchy; and noise may be added.
 """
 
 import hashlib
@@ -47,19 +50,41 @@ class FeatureWorld:
         whether 0.25 is sigma or the variance; pass 0.5 for the other reading.
     seed : int
         Seed of the features.
+    groups : int
+        Number of groups of equal size, feature i in group ``i % groups``; 0 for independent features.
+    open_probability : float in (0, 1]
+        How often a group is open. While it is closed its features are absent; each keeps its own probability overall.
+    leaders : bool
+        The first feature of each group is present exactly while its group is open, so the others never come without it.
+        Its probability is then `open_probability`.
+    noise : float
+        Standard deviation of Gaussian noise on every dimension. A feature has norm 1, so ``1 / sqrt(d_in)`` is noise
+        as long as a feature.
 
     Attributes
     ----------
     features : float32 tensor of shape (n_features, d_in), rows of unit norm
     """
 
-    def __init__(self, probabilities, d_in=100, sigma=0.25, seed=0):
-        probabilities = torch.as_tensor(probabilities, dtype=torch.float64)
+    def __init__(
+        self, probabilities, d_in=100, sigma=0.25, seed=0, groups=0, open_probability=1.0, leaders=False, noise=0.0
+    ):
+        probabilities = torch.as_tensor(probabilities, dtype=torch.float64).clone()
+        if groups and len(probabilities) % groups:
+            raise ValueError(f"{len(probabilities)} features cannot be split into {groups} groups of one size.")
+        if leaders:
+            probabilities[:groups] = open_probability
         if not ((probabilities >= 0) & (probabilities < 1)).all():
             raise ValueError("Every feature's probability must lie in [0, 1).")
-        if sigma < 0:
-            raise ValueError(f"sigma is a standard deviation and cannot be {sigma}.")
+        if groups and not probabilities.max() <= open_probability <= 1:
+            raise ValueError(
+                f"A group that is open with probability {open_probability} cannot hold a feature that is present "
+                f"with probability {probabilities.max():.3g}; open_probability must lie between that and 1."
+            )
+        if sigma < 0 or noise < 0:
+            raise ValueError(f"sigma and noise are standard deviations and cannot be negative: {sigma}, {noise}.")
         self.probabilities, self.sigma, self.seed = probabilities, sigma, seed
+        self.groups, self.open_probability, self.leaders, self.noise = groups, open_probability, leaders, noise
         # A stream of its own: drawn from the bare seed, the features would be the very directions that an SAE of the
         # same seed starts from, and every feature would be recovered before training.
         self.features = iso(len(probabilities), d_in, _mix(seed, FEATURES))
@@ -71,23 +96,26 @@ class FeatureWorld:
     def sample_code(self, n, generator):
         """The features present in `n` samples and their coefficients: ``(Support, values (nnz,))``.
 
-        Nothing of size n x n_features is made. Throw a Poisson number of darts at the n samples for each feature, with
-        mean ``-n log(1 - p)``; a sample holds the feature if at least one dart hits it. Poisson counts split over
-        samples are independent, so each sample is hit with probability ``1 - exp(log(1 - p)) = p``, exactly and
-        independently of every other.
+        Nothing of size n x n_features is made.
         """
-        darts = torch.poisson(-n * torch.log1p(-self.probabilities), generator=generator).long()
-        features = torch.arange(len(darts)).repeat_interleave(darts)
-        rows = torch.randint(n, (len(features),), generator=generator)
-        hits = torch.unique(rows * len(darts) + features)
-        rows = torch.div(hits, len(darts), rounding_mode="floor")
-        values = torch.exp(self.sigma * torch.randn(len(hits), generator=generator))
-        return Support(rows, hits - rows * len(darts), (n, len(darts))), values
+        hits = self._in_groups(n, generator) if self.groups else bernoulli(self.probabilities, n, generator)
+        support = Support.at(hits, (n, len(self.probabilities)))
+        return support, torch.exp(self.sigma * torch.randn(len(hits), generator=generator))
+
+    def _in_groups(self, n, generator):
+        """Open groups, and in each its features with what probability is left to them."""
+        size = len(self.probabilities) // self.groups
+        opened = bernoulli(torch.full((self.groups,), self.open_probability, dtype=torch.float64), n, generator)
+        rows, group = opened // self.groups, opened % self.groups
+        features = group[:, None] + self.groups * torch.arange(size)
+        chosen = torch.rand(features.shape, generator=generator) < self.probabilities[features] / self.open_probability
+        return (rows[:, None] * len(self.probabilities) + features)[chosen].sort().values
 
     def sample(self, n, generator):
         """Activations of `n` samples. Shape (n, d_in), float32."""
         support, values = self.sample_code(n, generator)
-        return decode(support, values, self.features)
+        x = decode(support, values, self.features)
+        return x + self.noise * torch.randn(x.shape, generator=generator) if self.noise else x
 
     def batches(self, batch_size, n_batches, seed=0):
         """A sequence of `n_batches` fresh batches; the i-th follows from (seed, i) alone, whenever it is asked for."""
@@ -119,10 +147,32 @@ class SyntheticBatches(Sequence):
             "d_in": world.d_in,
             "probabilities": [float(p) for p in world.probabilities],
             "sigma": world.sigma,
+            "groups": [world.groups, world.open_probability, world.leaders],
+            "noise": world.noise,
             "features": hashlib.sha256(world.features.numpy().tobytes()).hexdigest()[:16],
             "batch_size": self.batch_size,
             "seed": self.seed,
         }
+
+
+def bernoulli(probabilities, n, generator):
+    """Which of some events happen in each of `n` samples, independently: flat positions in an (n, events) table.
+
+    Throw a Poisson number of darts at the n samples for each event, with mean ``-n log(1 - p)``; it happens in a sample
+    if at least one dart hits it. Poisson counts split over samples are independent, so each sample is hit with
+    probability ``1 - exp(log(1 - p)) = p``, exactly and independently of every other.
+
+    Returns
+    -------
+    int64 tensor, ascending
+    """
+    darts = torch.poisson(-n * torch.log1p(-probabilities.clamp(max=1 - 1e-12)), generator=generator).long()
+    events = torch.arange(len(darts)).repeat_interleave(darts)
+    rows = torch.randint(n, (len(events),), generator=generator)
+    hits = np.sort((rows * len(darts) + events).numpy())
+    first = np.ones(len(hits), dtype=bool)
+    first[1:] = hits[1:] != hits[:-1]
+    return torch.from_numpy(hits[first])
 
 
 def _mix(seed, i):

@@ -72,6 +72,7 @@ def train(
     betas=(0.9, 0.999),
     weight_decay=0.0,
     revival=None,
+    watch=None,
     log_every=10,
     checkpoint=None,
     checkpoint_every=200,
@@ -97,6 +98,9 @@ def train(
         As in ``torch.optim.AdamW``; with no weight decay, the default, it is Adam.
     revival : saelite.revival.AuxiliaryLoss, optional
         Brings dead latents back.
+    watch : callable, optional
+        Called with the SAE at every row of the history; the dictionary that it returns is added to the row. Such as
+        :class:`saelite.metrics.WatchRecovery`.
     log_every : int
         Steps between two rows of the history.
     checkpoint : path, optional
@@ -143,7 +147,7 @@ def train(
         run.step(batch)
         if (step + 1) % log_every == 0 or step + 1 == steps:
             run.seconds = time.perf_counter() - started
-            run.log(step + 1)
+            run.log(step + 1, watch)
             bar.set_postfix_str(f"EV {run.history[-1]['explained_variance']:.3f}, L0 {run.history[-1]['l0']:.1f}")
         bar.update()
         if checkpoint is not None and (step + 1) % checkpoint_every == 0 and step + 1 < steps:
@@ -178,7 +182,7 @@ def train_or_load(sae, batches, *, progress=True, **settings):
     """
     made_of = {
         "sae": checkpoints.settings(sae),
-        "start": hashlib.sha256(sae.W_dec_start.cpu().numpy().tobytes()).hexdigest(),
+        "start": [_digest(tensor) for tensor in (sae.W_dec_start, sae.W_enc, sae.b_enc)],
         "data": batches.settings | {"batches": len(batches)},
         "training": {name: getattr(value, "settings", lambda value=value: value)() for name, value in settings.items()},
         "code": _code_fingerprint(),
@@ -203,6 +207,10 @@ def train_or_load(sae, batches, *, progress=True, **settings):
     checkpoints.save(sae, folder, made_of=made_of, history=history.to_dict("records"))
     unfinished.unlink(missing_ok=True)
     return history
+
+
+def _digest(tensor):
+    return hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
 def _code_fingerprint():
@@ -261,7 +269,7 @@ class _Run:
         groups += [{"params": thresholds, "speed": THRESHOLD_SPEED}] if thresholds else []
         return [group | {"params": [p for p in group["params"] if p.requires_grad]} for group in groups]
 
-    def log(self, step):
+    def log(self, step, watch=None):
         x, error, active = self._last
         before = self.history[-1]["samples"] if self.history else 0
         alive = (self.samples_since_fired < self.samples - before).cpu()
@@ -277,6 +285,7 @@ class _Run:
         }
         if hasattr(self.sae.activation, "coefficient"):
             row["coefficient"] = self.sae.activation.coefficient.item()
+        row |= watch(self.sae) if watch else {}
         self.history.append(row | {"seconds": round(self.seconds, 2)})
 
 

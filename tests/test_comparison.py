@@ -16,7 +16,8 @@ def test_compare_trains_every_variant_on_the_same_data():
 
 
 def test_an_unknown_architecture_is_refused():
-    with pytest.raises(ValueError, match="no architecture 'TopKK'; choose from TopK, BatchTopK, Matryoshka, ReLU, JumpReLU"):
+    known = "TopK, BatchTopK, RelativeBatchTopK, Matryoshka, ReLU, JumpReLU"
+    with pytest.raises(ValueError, match=f"no architecture 'TopKK'; choose from {known}"):
         architectures_at(5, ["TopKK"], 64)
 
 

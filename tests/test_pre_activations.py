@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saelite import pre_activations, sparse
-from saelite.activation_functions import BatchTopK, JumpReLU, ReLU, TopK
+from saelite.activation_functions import BatchTopK, JumpReLU, RelativeBatchTopK, ReLU, TopK
 from saelite.pre_activations import PreActivations
 from saelite.sae import SAE
 from saelite.sparse import Support
@@ -93,6 +93,21 @@ def test_top_k_and_batch_top_k_select_exactly_the_largest(seed, batch, k, dtype)
                 torch.testing.assert_close(support.to_dense(z), expected)
                 assert torch.equal(support.to_dense(z) > 0, expected > 0)
                 assert (support.flat.diff() > 0).all()
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_relative_batch_top_k_does_not_see_the_size_of_a_sample(dtype, monkeypatch):
+    candidates_in(dtype, monkeypatch)
+    activation = RelativeBatchTopK(4)
+    activation.attach(D_SAE)
+    pre = batch_of(5)
+    pre.b.zero_()
+    resized = PreActivations(pre.x * torch.logspace(-2, 2, 150)[:, None], pre.W, pre.b)
+    for batch in (pre, resized):
+        support, z = activation.select(batch)
+        share = everywhere(batch) / batch.norms
+        assert torch.equal(support.to_dense(z) > 0, largest(share, 4, rows=False) > 0)
+    assert torch.equal(activation.select(pre)[0].flat, activation.select(resized)[0].flat)
 
 
 @pytest.mark.parametrize("activation", [TopK(2), BatchTopK(2)])

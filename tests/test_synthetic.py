@@ -85,3 +85,39 @@ def test_a_batch_follows_from_its_seed_and_number():
 def test_impossible_probabilities_are_refused(p):
     with pytest.raises(ValueError, match=r"\[0, 1\)"):
         FeatureWorld(torch.tensor([0.5, p]))
+
+
+@pytest.mark.parametrize("leaders", [False, True])
+def test_groups_keep_each_rate_and_correlate_only_their_own(leaders):
+    world = FeatureWorld(torch.full((12,), 0.02), d_in=4, groups=3, open_probability=0.1, leaders=leaders)
+    n = 300_000
+    support, _ = world.sample_code(n, generator())
+    assert (support.flat.diff() > 0).all()
+    present = support.to_dense(torch.ones(len(support.rows)))
+    for count, p in zip(present.sum(dim=0).tolist(), world.probabilities.tolist(), strict=True):
+        assert stats.binomtest(int(count), n, p).pvalue > 1e-4
+    # features 3, 6 and 9 are in group 0 with feature 0; 4 is in group 1
+    assert stats.binomtest(int((present[:, 3] * present[:, 6]).sum()), n, 0.02 * 0.2).pvalue > 1e-4
+    assert stats.binomtest(int((present[:, 3] * present[:, 4]).sum()), n, 0.02 * 0.02).pvalue > 1e-4
+    without_leader = ((present[:, 0] == 0) & (present[:, 3] == 1)).sum()
+    assert without_leader == 0 if leaders else without_leader > 0
+    assert world.probabilities[0].item() == pytest.approx(0.1 if leaders else 0.02)
+
+
+def test_noise_has_its_standard_deviation():
+    world, clean = (FeatureWorld(constant_probabilities(100, 5), d_in=10, noise=noise) for noise in (0.3, 0.0))
+    noise = world.sample(20_000, generator(1)) - clean.sample(20_000, generator(1))
+    assert noise.mean().abs() < 0.005 and noise.std() == pytest.approx(0.3, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"groups": 7}, "cannot be split into 7 groups"),
+        ({"groups": 5, "open_probability": 0.1}, "open_probability must lie between"),
+        ({"noise": -1.0}, "cannot be negative"),
+    ],
+)
+def test_impossible_dependence_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        FeatureWorld(torch.full((10,), 0.2), **change)
