@@ -43,8 +43,9 @@ from saelite.activation_functions import BatchTopK, TopK
 from saelite.activations import harvest
 from saelite.corpora import CREDITS, load_texts
 from saelite.latents import contexts_html, draw_latents, top_contexts
-from saelite.metrics import best_cosines, evaluate, explained_variance, nulls
+from saelite.metrics import best_cosines, evaluate, explained_variance
 from saelite.models import check_layer, load_model
+from saelite.nulls import nulls
 from saelite.sae import SAE
 from saelite.synthetic import FeatureWorld, constant_probabilities
 from saelite.tables import show

@@ -43,7 +43,8 @@ from matplotlib import pyplot as plt
 from saelite import plots
 from saelite.comparison import architectures_at, compare
 from saelite.initialisation import iso
-from saelite.metrics import best_cosines, nulls, recovery
+from saelite.metrics import best_cosines, recovery
+from saelite.nulls import nulls
 from saelite.synthetic import FeatureWorld, constant_probabilities, log_uniform_probabilities
 from saelite.tables import show
 

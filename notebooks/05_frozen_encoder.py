@@ -50,8 +50,9 @@ from saelite.baselines import FrozenEncoder
 from saelite.comparison import architectures_at, compare, in_words
 from saelite.corpora import CREDITS, load_texts
 from saelite.latents import contexts_html, draw_latents, top_contexts
-from saelite.metrics import best_cosines, nulls
+from saelite.metrics import best_cosines
 from saelite.models import check_layer, load_model
+from saelite.nulls import nulls
 from saelite.synthetic import FeatureWorld, log_uniform_probabilities
 from saelite.tables import show
 

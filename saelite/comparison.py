@@ -89,7 +89,7 @@ def in_words(table, nulls):
     table : pandas.DataFrame
         From :func:`compare`, with a fully trained SAE for every architecture.
     nulls : pandas.DataFrame
-        From :func:`saelite.metrics.nulls`, on the same held-out activations.
+        From :func:`saelite.nulls.nulls`, on the same held-out activations.
 
     Returns
     -------

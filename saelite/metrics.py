@@ -1,18 +1,15 @@
-"""How well an SAE reconstructs, how sparse it is, what it recovers; and the nulls that each score is read against."""
+"""How well an SAE reconstructs, how sparse it is, and what it recovers."""
 
 import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import torch
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import bootstrap
-from sklearn.decomposition import PCA
 from torch.nn.functional import normalize
 
-from saelite.activation_functions import TopK
-from saelite.sae import SAE, check_finite
+from saelite.sae import check_finite
 
 
 def explained_variance(x, x_hat):
@@ -95,45 +92,8 @@ def evaluate(sae, x, groups=None, chunk=4096):
         fired += fires.sum(dim=0).cpu()
         active += fires.sum().item()
     error = torch.cat(errors).numpy()
-    value, low, high = _explained_variance_interval(x, error, groups)
+    value, low, high = explained_variance_interval(x, error, groups)
     return Scores(value, low, high, active / len(x), (fired == 0).double().mean().item(), fired / len(x))
-
-
-def nulls(fit, x, *, l0, d_sae, seed=0, groups=None):
-    """What explained variance means nothing at: three scores that need no learned dictionary.
-
-    - *mean prediction*: always the mean of `fit`.
-    - *random dictionary*: an untrained SAE, `iso` directions, the `l0` largest matches of each sample, one gain.
-    - *PCA*: the first `l0` principal components of `fit`, as many numbers per sample as the SAE has active latents.
-
-    Parameters
-    ----------
-    fit : tensor of shape (m, d_in)
-        What the nulls may look at.
-    x : tensor of shape (n, d_in)
-        What they are tested on.
-    l0 : int
-    d_sae : int
-        Size of the random dictionary.
-    seed : int
-    groups : as in :func:`evaluate`
-
-    Returns
-    -------
-    pandas.DataFrame with columns null, explained_variance, low, high; l0 and dead for the random dictionary
-    """
-    untrained = SAE(fit.shape[1], d_sae, TopK(l0), seed=seed).eval()
-    untrained.calibrate(fit[:4096])
-    rows = [{"null": "random dictionary"} | evaluate(untrained, x, groups).row()]
-    pca = PCA(min(l0, fit.shape[1]), svd_solver="covariance_eigh").fit(fit.numpy())
-    for name, x_hat in {
-        "mean prediction": fit.mean(dim=0).expand_as(x),
-        f"PCA with {pca.n_components_} components": torch.from_numpy(pca.inverse_transform(pca.transform(x.numpy()))),
-    }.items():
-        error = (x - x_hat).double().square().sum(dim=1).numpy()
-        value, low, high = _explained_variance_interval(x, error, groups)
-        rows.append({"null": name, "explained_variance": value, "low": low, "high": high})
-    return pd.DataFrame(rows)
 
 
 def best_cosines(features, W_dec):
@@ -229,8 +189,13 @@ def _cosines(features, W_dec):
     return normalize(features, dim=1) @ normalize(W_dec.detach().to(features), dim=1).T
 
 
-def _explained_variance_interval(x, error, groups, level=0.95, resamples=999):
-    """Explained variance from squared errors (n,), with a bootstrap interval over groups of samples."""
+def explained_variance_interval(x, error, groups=None, level=0.95, resamples=999):
+    """Explained variance from squared errors (n,) of x (n, d_in), with a bootstrap interval over groups of samples.
+
+    Returns
+    -------
+    (value, low, high)
+    """
     variance = (x.double() - x.double().mean(dim=0)).square().sum(dim=1).numpy()
     groups = np.arange(len(error)) if groups is None else np.unique(groups, return_inverse=True)[1]
     error, variance = np.bincount(groups, error), np.bincount(groups, variance)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import r2_score
 
 from saelite.activation_functions import TopK
-from saelite.metrics import best_cosines, evaluate, explained_variance, matched_cosines, nulls, recovery
+from saelite.metrics import best_cosines, evaluate, explained_variance, matched_cosines, recovery
 from saelite.sae import SAE
 
 
@@ -60,17 +60,6 @@ def test_interval_is_wider_when_samples_come_in_groups():
     alone, grouped = evaluate(sae, x), evaluate(sae, x, groups=np.arange(1000) // 50)
     assert grouped.explained_variance == pytest.approx(alone.explained_variance)
     assert grouped.high - grouped.low > 2 * (alone.high - alone.low)
-
-
-def test_nulls():
-    x = torch.randn(2000, 10) * torch.tensor([5.0] + 9 * [1.0]) + 3
-    table = nulls(x[:1000], x[1000:], l0=3, d_sae=40).set_index("null")["explained_variance"]
-    assert -0.02 < table["mean prediction"] <= 0
-    centred = x[:1000] - x[:1000].mean(dim=0)
-    axes = torch.linalg.svd(centred, full_matrices=False).Vh[:3]
-    x_hat = x[:1000].mean(dim=0) + (x[1000:] - x[:1000].mean(dim=0)) @ axes.T @ axes
-    assert table["PCA with 3 components"] == pytest.approx(explained_variance(x[1000:], x_hat), abs=1e-5)
-    assert 0 < table["random dictionary"] < 1
 
 
 def test_recovery_equals_a_brute_force_loop():

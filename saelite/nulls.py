@@ -1,0 +1,100 @@
+"""The nulls: what explained variance and recovery mean nothing at, since nothing was learned to reach it."""
+
+import pandas as pd
+import torch
+from scipy.integrate import quad
+from scipy.stats import beta
+from sklearn.decomposition import PCA
+from sklearn.linear_model import orthogonal_mp
+from torch.nn.functional import normalize
+
+from saelite.activation_functions import TopK
+from saelite.metrics import evaluate, explained_variance_interval
+from saelite.sae import SAE
+
+
+def nulls(fit, x, *, l0, d_sae, seed=0, groups=None):
+    """What explained variance means nothing at: three scores that need no learned dictionary.
+
+    - *mean prediction*: always the mean of `fit`.
+    - *random dictionary*: an untrained SAE, `iso` directions, the `l0` largest matches of each sample, one gain.
+    - *PCA*: the first `l0` principal components of `fit`, as many numbers per sample as the SAE has active latents.
+
+    Parameters
+    ----------
+    fit : tensor of shape (m, d_in)
+        What the nulls may look at.
+    x : tensor of shape (n, d_in)
+        What they are tested on.
+    l0 : int
+    d_sae : int
+        Size of the random dictionary.
+    seed : int
+    groups : as in :func:`evaluate`
+
+    Returns
+    -------
+    pandas.DataFrame with columns null, explained_variance, low, high; l0 and dead for the random dictionary
+    """
+    untrained = SAE(fit.shape[1], d_sae, TopK(l0), seed=seed).eval()
+    untrained.calibrate(fit[:4096])
+    rows = [{"null": "random dictionary"} | evaluate(untrained, x, groups).row()]
+    pca = PCA(min(l0, fit.shape[1]), svd_solver="covariance_eigh").fit(fit.numpy())
+    for name, x_hat in {
+        "mean prediction": fit.mean(dim=0).expand_as(x),
+        f"PCA with {pca.n_components_} components": torch.from_numpy(pca.inverse_transform(pca.transform(x.numpy()))),
+    }.items():
+        error = (x - x_hat).double().square().sum(dim=1).numpy()
+        value, low, high = explained_variance_interval(x, error, groups)
+        rows.append({"null": name, "explained_variance": value, "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
+def sparse_coding(dictionaries, x, *, l0):
+    """What fixed dictionaries explain, by how their active directions and coefficients are found.
+
+    - *matched filter*: the `l0` largest scalar products, times one gain for all; a tied SAE can do that.
+    - *least squares*: the same directions, the best coefficients for each sample.
+    - *orthogonal matching pursuit*: directions chosen one after the other, each for what the others left over.
+
+    Parameters
+    ----------
+    dictionaries : dict of name to tensor of shape (d_sae, d_in)
+    x : tensor of shape (n, d_in)
+        A few hundred samples do; matching pursuit takes milliseconds for each.
+    l0 : int
+
+    Returns
+    -------
+    pandas.DataFrame with columns dictionary, encoder, explained_variance, low, high
+    """
+    rows = []
+    for name, directions in dictionaries.items():
+        directions = normalize(directions.detach().float(), dim=1)
+        matches = x @ directions.T
+        top = matches.topk(l0, dim=1)
+        active = directions[top.indices]  # (n, l0, d_in)
+        filtered = (top.values.unsqueeze(1) @ active).squeeze(1)
+        filtered *= (filtered * x).sum() / filtered.square().sum()
+        solved = torch.linalg.lstsq(active.transpose(1, 2), x.unsqueeze(2), driver="gelsd").solution
+        pursued = orthogonal_mp(directions.T.double().numpy(), x.T.double().numpy(), n_nonzero_coefs=l0)
+        for encoder, x_hat in {
+            "matched filter": filtered,
+            "least squares": (solved.transpose(1, 2) @ active).squeeze(1),
+            "orthogonal matching pursuit": torch.from_numpy(pursued.T).float() @ directions,
+        }.items():
+            error = (x - x_hat).double().square().sum(dim=1).numpy()
+            value, low, high = explained_variance_interval(x, error)
+            row = {"dictionary": name, "encoder": encoder, "explained_variance": value, "low": low, "high": high}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def chance_cosine(d_in, d_sae):
+    """The expected largest cosine of a fixed direction to `d_sae` random ones in `d_in` dimensions.
+
+    Half of one plus a cosine between random directions follows a beta distribution with both parameters
+    ``(d_in - 1) / 2``; the largest of `d_sae` has the `d_sae`-th power of its distribution function.
+    """
+    half = (d_in - 1) / 2
+    return quad(lambda u: 2 * beta.ppf(u ** (1 / d_sae), half, half) - 1, 0, 1, limit=200)[0]

@@ -1,0 +1,53 @@
+import pytest
+import torch
+
+from saelite.initialisation import iso
+from saelite.metrics import best_cosines, explained_variance
+from saelite.nulls import chance_cosine, nulls, sparse_coding
+from saelite.synthetic import FeatureWorld, constant_probabilities
+
+
+def test_nulls():
+    x = torch.randn(2000, 10) * torch.tensor([5.0] + 9 * [1.0]) + 3
+    table = nulls(x[:1000], x[1000:], l0=3, d_sae=40).set_index("null")["explained_variance"]
+    assert -0.02 < table["mean prediction"] <= 0
+    centred = x[:1000] - x[:1000].mean(dim=0)
+    axes = torch.linalg.svd(centred, full_matrices=False).Vh[:3]
+    x_hat = x[:1000].mean(dim=0) + (x[1000:] - x[:1000].mean(dim=0)) @ axes.T @ axes
+    assert table["PCA with 3 components"] == pytest.approx(explained_variance(x[1000:], x_hat), abs=1e-5)
+    assert 0 < table["random dictionary"] < 1
+
+
+def test_sparse_coding_meets_the_figures_worked_out_independently():
+    """100 dimensions, 3200 features, 20 active; figures from a separate small trial, so within 0.02."""
+    world = FeatureWorld(constant_probabilities())
+    x = world.batches(300, 1)[0]
+    table = sparse_coding({"true": world.features, "random": iso(3200, 100, 5)}, x, l0=20)
+    scores = table.set_index(["dictionary", "encoder"])["explained_variance"]
+    expected = {
+        "matched filter": (0.71, 0.63),
+        "least squares": (0.76, 0.67),
+        "orthogonal matching pursuit": (0.94, 0.91),
+    }
+    for encoder, (true, random) in expected.items():
+        assert scores["true", encoder] == pytest.approx(true, abs=0.02)
+        assert scores["random", encoder] == pytest.approx(random, abs=0.02)
+    assert (table["low"] < table["explained_variance"]).all() and (table["explained_variance"] < table["high"]).all()
+
+
+def test_least_squares_is_the_best_on_its_support():
+    world = FeatureWorld(constant_probabilities(40, 3), d_in=12)
+    x = world.batches(50, 1)[0]
+    table = sparse_coding({"true": world.features}, x, l0=3).set_index("encoder")["explained_variance"]
+    x_hat = torch.empty_like(x)
+    for row in range(50):
+        active = world.features[(x[row] @ world.features.T).topk(3).indices]
+        x_hat[row] = x[row] @ torch.linalg.pinv(active) @ active
+    assert table["least squares"] == pytest.approx(explained_variance(x, x_hat), abs=1e-4)
+
+
+@pytest.mark.parametrize("d_in, d_sae", [(100, 3200), (20, 50), (3, 1)])
+def test_chance_cosine_by_simulation(d_in, d_sae):
+    simulated = best_cosines(iso(4000, d_in, 1), iso(d_sae, d_in, 2))
+    spread = simulated.std() if d_sae > 1 else 1.0
+    assert chance_cosine(d_in, d_sae) == pytest.approx(simulated.mean().item(), abs=0.1 * float(spread))
