@@ -1,5 +1,7 @@
 """The nulls: what explained variance and recovery mean nothing at, since nothing was learned to reach it."""
 
+import warnings
+
 import pandas as pd
 import torch
 from scipy.integrate import quad
@@ -77,7 +79,9 @@ def sparse_coding(dictionaries, x, *, l0):
         filtered = (top.values.unsqueeze(1) @ active).squeeze(1)
         filtered *= (filtered * x).sum() / filtered.square().sum()
         solved = torch.linalg.lstsq(active.transpose(1, 2), x.unsqueeze(2), driver="gelsd").solution
-        pursued = orthogonal_mp(directions.T.double().numpy(), x.T.double().numpy(), n_nonzero_coefs=l0)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*Orthogonal matching pursuit ended")  # nothing was left over
+            pursued = orthogonal_mp(directions.T.double().numpy(), x.T.double().numpy(), n_nonzero_coefs=l0)
         for encoder, x_hat in {
             "matched filter": filtered,
             "least squares": (solved.transpose(1, 2) @ active).squeeze(1),

@@ -24,26 +24,29 @@ def test_sparse_coding_meets_the_figures_worked_out_independently():
     x = world.batches(300, 1)[0]
     table = sparse_coding({"true": world.features, "random": iso(3200, 100, 5)}, x, l0=20)
     scores = table.set_index(["dictionary", "encoder"])["explained_variance"]
-    expected = {
-        "matched filter": (0.71, 0.63),
-        "least squares": (0.76, 0.67),
-        "orthogonal matching pursuit": (0.94, 0.91),
-    }
+    expected = {"matched filter": (0.71, 0.63), "least squares": (0.76, 0.67)}
     for encoder, (true, random) in expected.items():
         assert scores["true", encoder] == pytest.approx(true, abs=0.02)
         assert scores["random", encoder] == pytest.approx(random, abs=0.02)
     assert (table["low"] < table["explained_variance"]).all() and (table["explained_variance"] < table["high"]).all()
 
 
-def test_least_squares_is_the_best_on_its_support():
-    world = FeatureWorld(constant_probabilities(40, 3), d_in=12)
+def test_sparse_coding_equals_a_loop():
+    world = FeatureWorld(constant_probabilities(40, 5), d_in=12)
     x = world.batches(50, 1)[0]
     table = sparse_coding({"true": world.features}, x, l0=3).set_index("encoder")["explained_variance"]
-    x_hat = torch.empty_like(x)
+    solved, pursued = torch.zeros_like(x), torch.zeros_like(x)
     for row in range(50):
         active = world.features[(x[row] @ world.features.T).topk(3).indices]
-        x_hat[row] = x[row] @ torch.linalg.pinv(active) @ active
-    assert table["least squares"] == pytest.approx(explained_variance(x, x_hat), abs=1e-4)
+        solved[row] = x[row] @ torch.linalg.pinv(active) @ active
+        chosen = []
+        for _ in range(3):
+            left_over = x[row] - pursued[row]
+            chosen.append((left_over @ world.features.T).abs().argmax().item())
+            active = world.features[chosen]
+            pursued[row] = x[row] @ torch.linalg.pinv(active) @ active
+    assert table["least squares"] == pytest.approx(explained_variance(x, solved), abs=1e-4)
+    assert table["orthogonal matching pursuit"] == pytest.approx(explained_variance(x, pursued), abs=1e-4)
 
 
 @pytest.mark.parametrize("d_in, d_sae", [(100, 3200), (20, 50), (3, 1)])
