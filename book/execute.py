@@ -15,8 +15,8 @@ NAME.failed.ipynb
     only after a failure: the notebook as far as it got, with the error
 
 A notebook is skipped when its key matches: its cells, its parameters, all of `saelite/*.py`, the locked versions, this
-file, and the results of the notebooks before it are then what they were. Stop with Ctrl-C and resume with the same
-command: what had finished stays finished.
+file, the reference runs in `book/results/`, and the results of the notebooks before it are then what they were. Stop
+with Ctrl-C and resume with the same command: what had finished stays finished.
 
 A notebook may leave small files (JSON, Markdown, SVG) for later notebooks and for the pages of the book, in the folder
 that the environment variable SAELITE_RESULTS names (`DIR/results`, or what `--results` says). They are recorded with
@@ -177,13 +177,17 @@ def plan(
 # Whether a notebook must run again
 
 
-def run_key(notebook: Path, parameters: dict[str, Any], out: Path) -> str:
-    """Hash of everything that a notebook's outcome follows from."""
+def run_key(notebook: Path, parameters: dict[str, Any], out: Path, references: bool = True) -> str:
+    """Hash of everything that a notebook's outcome follows from, with the reference runs or without."""
     cells = [(cell.cell_type, cell.source, cell.metadata) for cell in nbformat.read(notebook, as_version=4).cells]
     files = [*sorted((ROOT / "saelite").glob("*.py")), ROOT / "requirements.lock", ROOT / "requirements-data.txt"]
     sources = {path.name: file_hash(path) for path in [*files, Path(__file__)] if path.is_file()}
     earlier = {record["notebook"]: record["results"] for record in records(out) if record["notebook"] < notebook.stem}
-    return hashlib.sha256(json.dumps([cells, parameters, sources, earlier], sort_keys=True).encode()).hexdigest()
+    folder = ROOT / "book" / "results"
+    kept = [path for path in sorted(folder.rglob("*")) if path.is_file()] if references else []
+    reference_runs = {path.relative_to(folder).as_posix(): file_hash(path) for path in kept}
+    everything = [cells, parameters, sources, earlier, reference_runs]
+    return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
 
 def file_hash(path: Path) -> str:
@@ -294,12 +298,16 @@ def _work(notebook: Path, parameters: dict[str, Any], unfinished: Path, results:
 
 
 class Progress:
-    """One line about the notebook at work: in place on a terminal, now and then a new line elsewhere."""
+    """One line about the notebook at work: in place on a terminal, now and then a new line elsewhere.
 
-    def __init__(self, label: str, notebooks_left: int, seconds_last_time: float | None):
+    Where others print beside it, every line is a new one, and they come seldom.
+    """
+
+    def __init__(self, label: str, notebooks_left: int, seconds_last_time: float | None, beside_others: bool = False):
         self.label, self.notebooks_left, self.seconds_last_time = label, notebooks_left, seconds_last_time
         self.start = self.printed = time.monotonic()
-        self.in_place = sys.stdout.isatty() and not os.environ.get("CI")
+        self.in_place = sys.stdout.isatty() and not os.environ.get("CI") and not beside_others
+        self.pause = 60 if beside_others else 10
         self.done, self.cells = 0, 0
         if not self.in_place:
             print(f"{label}: starts", flush=True)
@@ -308,8 +316,8 @@ class Progress:
         return time.monotonic() - self.start
 
     def show(self) -> None:
-        # On paper one line in ten seconds says enough, on a terminal the clock should be seen to run.
-        if not self.cells or not (self.in_place or time.monotonic() - self.printed >= 10):
+        # On paper a line now and then says enough, on a terminal the clock should be seen to run.
+        if not self.cells or not (self.in_place or time.monotonic() - self.printed >= self.pause):
             return
         self.printed = time.monotonic()
         line = f"{self.label}: {self.done} of {self.cells} cells, {clock(self.seconds())}"
@@ -398,7 +406,9 @@ def run(notebook: Path, parameters: dict[str, Any], key: str, out: Path, results
     write_atomically(json.dumps(about, indent=2) + "\n", record)
 
 
-def run_all(jobs: list[tuple[Path, dict[str, Any]]], out: Path, results: Path | None = None) -> int:
+def run_all(
+    jobs: list[tuple[Path, dict[str, Any]]], out: Path, results: Path | None = None, unit: str | None = None
+) -> int:
     """Run what is not current, in the given order, and stop at the first failure.
 
     Parameters
@@ -406,6 +416,8 @@ def run_all(jobs: list[tuple[Path, dict[str, Any]]], out: Path, results: Path | 
     jobs : list of (notebook, parameters), as `plan` makes it
     out : folder of the executed notebooks and their records
     results : folder that the notebooks find in SAELITE_RESULTS, default `out/results`
+    unit : what to call a run that is one unit of a sweep (`sweep.py`). Others may run beside it, so its lines stand by
+        themselves; and reference runs are left out of its key, since they are made of such units.
 
     Returns
     -------
@@ -423,13 +435,13 @@ def run_all(jobs: list[tuple[Path, dict[str, Any]]], out: Path, results: Path | 
     results.mkdir(parents=True, exist_ok=True)
     ran = 0
     for number, (notebook, parameters) in enumerate(jobs, start=1):
-        label = f"[{number}/{len(jobs)}] {notebook.stem}"
-        key = run_key(notebook, parameters, out)
+        label = unit or f"[{number}/{len(jobs)}] {notebook.stem}"
+        key = run_key(notebook, parameters, out, references=unit is None)
         if is_current(notebook, key, out, results):
             print(f"{label}: nothing changed since it ran", flush=True)
             continue
         last_time = [record["wall_seconds"] for record in records(out) if record["notebook"] == notebook.stem]
-        progress = Progress(label, len(jobs) - number, last_time[0] if last_time else None)
+        progress = Progress(label, len(jobs) - number, last_time[0] if last_time else None, unit is not None)
         try:
             run(notebook, parameters, key, out, results, progress)
         except BaseException:

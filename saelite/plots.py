@@ -158,3 +158,41 @@ def recovery_curve(best, threshold, random_best):
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     figure.legend(loc="outside right upper", fontsize=9)
     return figure
+
+
+def over_training(curves, columns):
+    """Curves over training, a row for each column and a panel for each setting; several seeds become a band.
+
+    Parameters
+    ----------
+    curves : dict of (setting, architecture) to DataFrame with `columns`, `samples` and perhaps `seed`
+    columns : dict of str to str
+        The columns to draw, and what to write beside each row.
+    """
+    settings = list(dict.fromkeys(setting for setting, _ in curves))
+    names = list(dict.fromkeys(name for _, name in curves))
+    shape = len(columns), len(settings)
+    size = 3.6 * max(1.6, len(settings)), 2.6 * len(columns)
+    figure, grid = plt.subplots(*shape, figsize=size, sharex=True, sharey="row", squeeze=False)
+    palette = dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
+    lines = dict(zip(names, ("-", "--", "-.", ":") * len(names), strict=False))
+    for (setting, name), curve in curves.items():
+        for row, column in enumerate(columns):
+            axes = grid[row, settings.index(setting)]
+            by_samples = curve.groupby("samples")[column]
+            axes.plot(by_samples.mean(), color=palette[name], linestyle=lines[name], label=name)
+            axes.fill_between(
+                by_samples.mean().index, by_samples.min(), by_samples.max(), color=palette[name], alpha=0.2, linewidth=0
+            )
+    for axes, setting in zip(grid[0], settings, strict=True):
+        axes.set_title(setting)
+    for axes in grid[-1]:
+        axes.set_xlabel("samples seen")
+        axes.xaxis.set_major_formatter(thousands())
+    for axes, (column, label) in zip(grid[:, 0], columns.items(), strict=True):
+        axes.set_ylabel(label)
+        if column.startswith("recovered"):
+            axes.yaxis.set_major_formatter(PercentFormatter(1))
+    handles = {label: h for axes in grid.flat for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=9)
+    return figure

@@ -1,5 +1,10 @@
-"""Tables as the pages show them: one way of writing each kind of number."""
+"""Tables as the pages show them, and tables of reference runs, read with how they were made."""
 
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
 from IPython.display import HTML
 
 # How a column is written; any other number gets three places.
@@ -33,3 +38,44 @@ def show(table):
             na_rep="-",
         )
     )
+
+
+@dataclass(frozen=True)
+class ReferenceRun:
+    """What a sweep left in a folder: its tables by name, and a label that says that this build did not make them."""
+
+    tables: dict[str, pd.DataFrame]
+    label: str
+
+    def __bool__(self):
+        return bool(self.tables)
+
+
+def reference_run(folder):
+    """Read the tables of a reference run and its record.
+
+    Parameters
+    ----------
+    folder : path
+        With CSV tables and a ``record.json``; empty for no reference run.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder, in a sentence that says where it comes from.
+    """
+    if not folder:
+        return ReferenceRun({}, "")
+    folder = Path(folder)
+    if not (folder / "record.json").is_file():
+        raise FileNotFoundError(
+            f"There is no reference run in {folder}; it comes with the book's repository, so run this notebook there."
+        )
+    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    machine, commit = record["machine"], (record["commit"] or "unknown")[:10]
+    label = (
+        f"**Reference run, not made by this build.** Made on {record['date'][:10]} from commit `{commit}` in "
+        f"{record['total_seconds'] / 60:.0f} minutes on {machine['cores']} cores "
+        f"({machine['cpu']}, torch {machine['torch']}), by\n\n```\n{record['command']}\n```"
+    )
+    return ReferenceRun({path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}, label)

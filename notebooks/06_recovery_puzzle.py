@@ -1,0 +1,271 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Why does TopK recover features and BatchTopK not?
+#
+# In the constant setting {cite:t}`korznikov2026sanity` report that TopK recovers 99.9% of the features while BatchTopK,
+# JumpReLU and Matryoshka recover 0.1% or less, at like explained variance. They call TopK's success an artifact of the
+# simple setting and leave it unexplained. Here we look for the cause.
+#
+# TopK and BatchTopK differ in one thing: over what the largest pre-activations are chosen. TopK takes the $k$ largest of
+# *each sample*. BatchTopK takes the $k \times$ batch largest of the *whole batch*, so samples compete with each other; and a
+# pre-activation is $\langle x, w_j \rangle = \lVert x \rVert \, \lVert w_j \rVert \cos$, so **a large sample wins over a small
+# one whatever its directions are**. JumpReLU's thresholds are the same for all samples, so there, too, large samples get
+# more latents.
+#
+# The suspicion: it is the *size of samples* that spoils recovery. If so,
+#
+# 1. samples of one norm should make BatchTopK and JumpReLU behave as TopK does, and change nothing for TopK;
+# 2. BatchTopK that compares pre-activations as shares of their sample's norm should do so on the samples as they are;
+# 3. the effect should grow with the spread of norms;
+# 4. cures that leave the competition as it is (reviving dead latents, another start) should not be enough.
+#
+# Each is tried below. Anyone with another suspicion can add a case to the list.
+
+# %% tags=["parameters"]
+cases: list = ["TopK", "BatchTopK", "RelativeBatchTopK", "BatchTopK, one norm", "JumpReLU", "JumpReLU, one norm"]  # below
+n_features: int = 3200  # true features, all equally likely
+d_in: int = 100  # dimensions of the activations
+l0: int = 20  # active latents per sample, and the mean number of features present
+d_sae: int = 3200  # latents of each SAE
+samples: int = 2_500_000  # samples that each SAE is trained on
+batch_size: int = 4096  # samples in a training batch
+lr: float = 4e-3  # peak learning rate
+threshold: float = 0.8  # cosine above which a feature counts as recovered
+seed: int = 0  # seed of the features, of the SAEs' random start and of the training samples
+reference: str = "../book/results/puzzle"  # folder of the reference runs to show; empty leaves them out
+
+# %%
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+from IPython.display import Markdown
+from matplotlib import pyplot as plt
+
+from saelite import plots
+from saelite.activation_functions import BatchTopK, JumpReLU, Matryoshka, RelativeBatchTopK, TopK
+from saelite.initialisation import iso
+from saelite.metrics import WatchRecovery, evaluate, recovery
+from saelite.revival import AuxiliaryLoss
+from saelite.sae import SAE
+from saelite.synthetic import FeatureWorld, constant_probabilities
+from saelite.tables import reference_run, show
+from saelite.training import train, train_or_load
+
+plots.style()
+world = FeatureWorld(constant_probabilities(n_features, l0), d_in, seed=seed)
+
+# %% [markdown]
+# ## Samples of one norm, or of any spread
+#
+# A sample is resized to ``norm ** power``: as it is for a power of 1, all of one norm for a power of 0. Directions, and so
+# the features to find, stay the same.
+
+
+# %%
+class Resized(Sequence):
+    """Batches whose samples keep their directions and have the given power of their norms."""
+
+    def __init__(self, batches, power):
+        self.batches, self.power = batches, power
+        self.settings = batches.settings | {"norm power": power}
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, i):
+        x = self.batches[i]
+        norms = x.norm(dim=1, keepdim=True)
+        typical = d_in**0.5
+        return torch.where(norms > 0, x / norms.clamp(min=1e-6) * typical * (norms / typical) ** self.power, 0.0)
+
+
+# %% [markdown]
+# ## The cases
+#
+# An activation function, and what is changed. A *start* gives the decoder directions from which an SAE sets out (its encoder
+# is their transpose): the true features, or what another architecture has learned.
+
+# %%
+known = {
+    "TopK": {"activation": TopK(l0)},
+    "BatchTopK": {"activation": BatchTopK(l0)},
+    "JumpReLU": {"activation": JumpReLU(l0)},
+    "Matryoshka": {"activation": Matryoshka(l0)},
+    "RelativeBatchTopK": {"activation": RelativeBatchTopK(l0)},
+    "TopK, one norm": {"activation": TopK(l0), "power": 0.0},
+    "BatchTopK, one norm": {"activation": BatchTopK(l0), "power": 0.0},
+    "JumpReLU, one norm": {"activation": JumpReLU(l0), "power": 0.0},
+    "Matryoshka, one norm": {"activation": Matryoshka(l0), "power": 0.0},
+    "BatchTopK, norms to 0.25": {"activation": BatchTopK(l0), "power": 0.25},
+    "BatchTopK, norms to 0.5": {"activation": BatchTopK(l0), "power": 0.5},
+    "BatchTopK, auxiliary loss": {"activation": BatchTopK(l0), "revival": AuxiliaryLoss()},
+    "BatchTopK, equal encoder norms": {"activation": BatchTopK(l0), "equal norms": True},
+    "BatchTopK, encoder not tied at the start": {"activation": BatchTopK(l0), "encoder": iso(d_sae, d_in, seed + 7)},
+    "BatchTopK, first with k tripled": {"activation": BatchTopK(l0), "start": BatchTopK(min(3 * l0, d_sae))},
+    "BatchTopK, from TopK": {"activation": BatchTopK(l0), "start": TopK(l0)},
+    "TopK, from BatchTopK": {"activation": TopK(l0), "start": BatchTopK(l0)},
+    "TopK, from the true features": {"activation": TopK(l0), "start": "features"},
+    "BatchTopK, from the true features": {"activation": BatchTopK(l0), "start": "features"},
+    "JumpReLU, from the true features": {"activation": JumpReLU(l0), "start": "features"},
+}
+if not cases or set(cases) - set(known):
+    raise ValueError(f"cases={cases} must name one or more of: {'; '.join(known)}.")
+n_batches = max(1, samples // batch_size)
+settings = {"lr": lr, "watch": WatchRecovery(world.features, threshold), "log_every": max(1, n_batches // 60)}
+
+
+# %%
+class EqualEncoderNorms:
+    """A rule of training, as the baselines are: decoder directions of unit norm, encoder rows of one common norm."""
+
+    name = "equal encoder norms"
+
+    def freeze(self, sae):
+        pass
+
+    @torch.no_grad()
+    def constrain(self, sae):
+        sae.W_dec.div_(sae.W_dec.norm(dim=1, keepdim=True))
+        norms = sae.W_enc.norm(dim=0)
+        sae.W_enc.mul_(norms.mean() / norms)
+
+
+# %%
+def run_case(activation, power=1.0, start="iso", encoder=None, revival=None, **changes):
+    """Train one case; return the SAE, its history, and the batches that it was trained on."""
+    batches = world.batches(batch_size, n_batches, seed=seed)
+    batches = batches if power == 1.0 else Resized(batches, power)
+    if start == "features":
+        start = world.features if d_sae == n_features else world.features[torch.arange(d_sae) % n_features]
+    elif start != "iso":
+        first = SAE(d_in, d_sae, start, seed=seed)
+        train_or_load(first, batches, **settings)
+        start = first.W_dec.detach()
+    sae = SAE(d_in, d_sae, activation, EqualEncoderNorms() if "equal norms" in changes else None, init=start, seed=seed)
+    if encoder is not None:
+        sae.W_enc.data.copy_(encoder.T)
+    keep = train if "equal norms" in changes else train_or_load  # a rule made here cannot be named in a checkpoint
+    return sae, keep(sae, batches, revival=revival, **settings), batches
+
+
+# %%
+rows, curves = [], {}
+for case in cases:
+    sae, history, batches = run_case(**known[case])
+    test = world.batches(20_000, 1, seed=seed + 1)
+    x = (Resized(test, batches.power) if isinstance(batches, Resized) else test)[0]
+    scores = evaluate(sae, x)
+    active = (sae.encode(x) > 0).sum(dim=1).double()
+    found = recovery(world.features, sae.W_dec, threshold)
+    rows.append(
+        {
+            "case": case,
+            "explained_variance": scores.explained_variance,
+            "recovered": found["recovered"],
+            "recovered_one_to_one": found["recovered_one_to_one"],
+            "mean_best_cosine": found["mean_best_cosine"],
+            "dead": scores.dead,
+            "l0": scores.l0,
+            "spread of l0 over samples": active.std().item(),
+            "l0 follows the norm": torch.corrcoef(torch.stack([active, x.norm(dim=1).double()]))[0, 1].nan_to_num().item(),
+            "spread of encoder norms": sae.W_enc.detach().norm(dim=0).log().std().item(),
+        }
+    )
+    curves["constant setting", case] = history
+table = pd.DataFrame(rows)
+
+# %% [markdown]
+# *l0 follows the norm* is the correlation, over samples, between the number of active latents and the norm of the sample.
+# *spread of encoder norms* is the standard deviation of their logarithms.
+
+# %%
+show(table)
+
+# %%
+kept = Path(os.environ.get("SAELITE_RESULTS", "results"))
+kept.mkdir(parents=True, exist_ok=True)
+table.assign(seed=seed, samples=batch_size * n_batches).to_json(kept / "puzzle.json", orient="records", indent=1)
+path = pd.concat({case: curve for (_, case), curve in curves.items()}, names=["case"]).reset_index("case")
+path = path[["case", "samples", "explained_variance", "recovered", "mean_best_cosine", "dead", "spread_of_encoder_norms"]]
+path.round(5).to_json(kept / "puzzle_curves.json", orient="records")
+
+# %% mystnb={"image": {"alt": "Three line charts against samples seen, one line a case: explained variance, share of dead latents, mean best cosine of a true feature."}, "figure": {"name": "fig-puzzle", "caption": "Explained variance of training batches, dead latents, and the mean best cosine of a true feature over training."}}
+plots.over_training(
+    curves,
+    {"explained_variance": "explained variance", "dead": "dead latents", "mean_best_cosine": "mean best cosine"},
+);
+
+# %% tags=["hide-input"]
+of = table.set_index("case")
+lines = []
+for name in ("BatchTopK", "JumpReLU", "Matryoshka"):
+    for changed in (f"{name}, one norm", f"Relative{name}"):
+        if name in of.index and changed in of.index:
+            lines.append(
+                f"- {name} has {of.loc[name, 'dead']:.0%} dead latents and a mean best cosine of "
+                f"{of.loc[name, 'mean_best_cosine']:.3f}; {changed} has {of.loc[changed, 'dead']:.0%} and "
+                f"{of.loc[changed, 'mean_best_cosine']:.3f}."
+            )
+if "TopK" in of.index:
+    lines.append(f"- TopK: {of.loc['TopK', 'dead']:.0%} and {of.loc['TopK', 'mean_best_cosine']:.3f}.")
+Markdown(
+    f"After {batch_size * n_batches / 1e6:.1f} million samples:\n\n" + "\n".join(lines) + "\n\nThis early few features have "
+    "passed the bar for anyone; dead latents and the mean best cosine tell already who will get there."
+)
+
+# %% [markdown]
+# ## Every case, for longer
+#
+# Reference runs: all cases of the list, several seeds.
+
+# %%
+runs = reference_run(reference)
+Markdown(runs.label)
+
+# %%
+summary = pd.DataFrame()
+if runs:
+    several = runs.tables["puzzle"].groupby("case", sort=False)
+    summary = several.agg(
+        seeds=("seed", "nunique"),
+        million_samples=("samples", lambda column: column.max() / 1e6),
+        explained_variance=("explained_variance", "mean"),
+        recovered=("recovered", "mean"),
+        recovered_lowest=("recovered", "min"),
+        recovered_highest=("recovered", "max"),
+        mean_best_cosine=("mean_best_cosine", "mean"),
+        dead=("dead", "mean"),
+        l0_follows_the_norm=("l0 follows the norm", "mean"),
+        spread_of_encoder_norms=("spread of encoder norms", "mean"),
+    ).reset_index()
+show(summary)
+
+# %% mystnb={"image": {"alt": "Scatter plot of reference runs: share of features recovered against share of dead latents, one labelled mark a case and seed."}, "figure": {"name": "fig-puzzle-reference", "caption": "Reference runs: recovery against dead latents; one mark a case, bars from the lowest to the highest seed."}}
+if runs:
+    figure, axes = plt.subplots(figsize=(7, 0.36 * len(summary) + 1))
+    ordered = summary.sort_values("recovered")
+    axes.errorbar(
+        ordered["recovered"], ordered["case"], fmt="o", color=plots.COLOURS["fully trained"], capsize=3,
+        xerr=[ordered["recovered"] - ordered["recovered_lowest"], ordered["recovered_highest"] - ordered["recovered"]],
+    )  # fmt: skip
+    axes.scatter(ordered["dead"], ordered["case"], marker="x", color=plots.COLOURS["Frozen Decoder"])
+    axes.set(xlabel="share of features recovered (dots), of latents dead (crosses)", xlim=(-0.03, 1.03))
+    axes.grid(axis="y", alpha=0.3)
+
+# %% [markdown]
+# ## Key points
+#
+# - TopK and BatchTopK reconstruct alike and differ in who competes with whom: in BatchTopK and JumpReLU large samples take
+#   latents away from small ones, a few latents grow long encoder rows and win everywhere, and the others die.
+# - Dead latents cannot find features. Explained variance does not show it: a few hundred live directions reconstruct 100
+#   dimensions as well as 3200 do.

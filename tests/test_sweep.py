@@ -1,0 +1,257 @@
+"""Sweeps: how a grid is read, what is left behind, what is run again."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import execute
+import nbformat
+import pandas as pd
+import pytest
+import sweep
+
+PARAMETERS = """\
+samples: int = 3  # how many
+rate: float = 0.5  # how fast
+name: str = "a"  # what
+depths: list = [1]  # how deep"""
+
+# Leaves one file of records and three of other kinds.
+LEAVES = """\
+import json, os, pathlib
+results = pathlib.Path(os.environ["SAELITE_RESULTS"])
+rows = [{"name": name, "score": samples * rate, "draw": draw, "whole": draw or None} for draw in range(2)]
+(results / "scores.json").write_text(json.dumps(rows))
+(results / "nested.json").write_text(json.dumps([{"scores": rows}]))
+(results / "one.json").write_text(json.dumps(rows[0]))
+(results / "note.md").write_text("no table")"""
+
+
+def write_notebook(path: Path, *cells: str) -> Path:
+    notebook = nbformat.v4.new_notebook(
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    )
+    notebook.cells.append(nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}))
+    notebook.cells += [nbformat.v4.new_code_cell(cell) for cell in cells]
+    nbformat.write(notebook, path)
+    return path
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project of its own: one module, and no notebooks yet."""
+    for folder in ("notebooks", "saelite"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "saelite" / "sae.py").write_text("width = 1\n")
+    monkeypatch.setattr(execute, "ROOT", tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # a sweep changes it
+    return tmp_path
+
+
+def run(project, *arguments):
+    return sweep.main([*map(str, arguments), "--out", str(project / "book" / "results" / "toy")])
+
+
+def started(capsys):
+    """The units that the sweep had to run, and what it said besides."""
+    printed = capsys.readouterr()
+    lines = [line for line in printed.out.splitlines() if line.endswith(": starts")]
+    return sorted(line.split("] ")[1].removesuffix(": starts") for line in lines), printed
+
+
+@pytest.mark.parametrize(
+    "text, values",
+    [
+        ("0,1,2", ["0", "1", "2"]),
+        ("[constant],[variable]", ["[constant]", "[variable]"]),
+        ("[a,[b,c]],{d: (e,f)}", ["[a,[b,c]]", "{d: (e,f)}"]),
+        ("'a,b', \"c,d\",e", ["a,b", "c,d", "e"]),
+        ("['a],b','c']", ["['a],b','c']"]),
+        ("'a','b'", ["a", "b"]),
+        ("1e-3", ["1e-3"]),
+    ],
+)
+def test_values_are_split_at_commas_outside_brackets_and_quotes(text, values):
+    assert sweep.split_values(text) == values
+
+
+def test_units_are_all_combinations_each_with_a_safe_folder_of_its_own(tmp_path):
+    grid = {"name": ["a/b", "a b", "../../a", "a" * 300], "depths": [[1], [2]]}
+    units = sweep.units(grid)
+    assert units[:3] == [{"name": "a/b", "depths": d} for d in ([1], [2])] + [{"name": "a b", "depths": [1]}]
+    folders = [sweep.folder_of(unit, tmp_path) for unit in units]
+    assert len(set(folders)) == 8
+    for folder in folders:
+        assert folder.parent == tmp_path and "name=" in folder.name
+        folder.mkdir()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "needs a grid"),
+        (["-g", "samples"], "must name a parameter and its values"),
+        (["-g", "samples="], "must name a parameter and its values"),
+        (["-g", "smaples=1,2"], "no parameter 'smaples'"),
+        (["-g", "samples=1,many"], "samples must be int, and 'many' is not"),
+        (["-g", "samples=1,,2"], "samples must be int"),
+        (["-g", "samples=1", "-g", "samples=2"], "names samples twice"),
+        (["-g", "rate=1e-3,0.001"], "gives the value 0.001 twice"),
+        (["-g", "depths=[1,2"], "lack a closing ]"),
+        (["-g", "samples=1", "-p", "samples", "2"], "both in -g and in -p"),
+        (["-g", "samples=1", "-p", "smaples", "2"], "no parameter 'smaples'"),
+        (["-g", "samples=1", "--jobs", "0"], "--jobs must be 1 or more"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_in_one_sentence_before_anything_runs(project, capsys, arguments, message):
+    write_notebook(project / "notebooks" / "01_a.ipynb", "print(samples)")
+    assert run(project, "01_a", *arguments) == 2
+    errors = capsys.readouterr().err
+    assert message in errors and errors.count("\n") == 1
+    assert not (project / "_build").exists() and not (project / "book").exists()
+
+
+def test_leaves_tidy_tables_and_a_record_and_runs_nothing_twice(project, capsys):
+    write_notebook(project / "notebooks" / "01_a.ipynb", LEAVES)
+    parameters = project / "parameters.yaml"
+    parameters.write_text("01_a: {samples: 9, rate: 2}")
+    command = ["01_a", "-g", "name=x,y", "-g", "depths=[1],[2,3]", "-p", "samples", "4", "-f", parameters]
+    assert run(project, *command, "--jobs", "2") == 0
+    assert os.environ["OMP_NUM_THREADS"] == str(max(1, os.cpu_count() // 2))
+    assert len(started(capsys)[0]) == 4
+
+    out = project / "book" / "results" / "toy"
+    assert sorted(path.name for path in out.iterdir()) == ["record.json", "scores.csv"]
+    lines = (out / "scores.csv").read_text().splitlines()
+    assert lines[0] == "name,depths,score,draw,whole"  # `name` once, whole numbers whole
+    assert lines[1:3] == ["x,[1],8.0,0,", "x,[1],8.0,1,1"]
+    table = pd.read_csv(out / "scores.csv")
+    assert list(table["name"]) == ["x"] * 4 + ["y"] * 4
+    assert list(table["depths"].map(json.loads)) == [[1], [1], [2, 3], [2, 3]] * 2
+
+    text = (out / "record.json").read_text()
+    assert str(project) not in text and str(Path.home()) not in text and str(Path(sys.prefix)) not in text
+    record = json.loads(text)
+    assert record["command"] == (
+        "python book/sweep.py notebooks/01_a.ipynb -g name=x,y -g 'depths=[1],[2,3]' -p samples 4 "
+        "-f parameters.yaml --out book/results/toy --jobs 2"
+    )
+    assert record["notebook"] == "01_a" and record["jobs"] == 2 and record["commit"] is None
+    assert record["fixed_parameters"] == {"samples": 4, "rate": 2.0}
+    assert record["grid"] == {"name": ["x", "y"], "depths": [[1], [2, 3]]}
+    assert record["date"].endswith("+00:00") and record["machine"] == execute.machine()
+    seconds = [unit.pop("wall_seconds") for unit in record["units"]]
+    assert record["units"] == sweep.units(record["grid"])
+    assert min(seconds) > 0 and record["total_seconds"] == pytest.approx(sum(seconds))
+
+    # The reference run is there now, and is no reason to make it again; nor is a wider grid, for what it had already.
+    assert run(project, *command, "--jobs", "2") == 0
+    assert started(capsys)[0] == [] and (out / "record.json").read_text() == text
+    command[2] = "name=x,z"
+    assert run(project, *command) == 0
+    assert started(capsys)[0] == ["name=z, depths=[1]", "name=z, depths=[2, 3]"]
+    (project / "saelite" / "sae.py").write_text("width = 2\n")
+    assert run(project, *command[:2], "name=x", *command[3:]) == 0
+    assert len(started(capsys)[0]) == 2
+
+
+def test_a_failed_unit_stops_no_other_and_leaves_no_table(project, capsys):
+    stumble = f"if samples == 1 and not os.path.exists({str(project / 'mended')!r}):\n    wrong()"
+    write_notebook(project / "notebooks" / "01_a.ipynb", LEAVES, stumble)
+    command = ["01_a", "-g", "samples=1,2,3"]
+    assert run(project, *command) == 1
+    ran, printed = started(capsys)
+    assert ran == ["samples=1", "samples=2", "samples=3"]
+    assert "1 of 3 units failed, so no table was written" in printed.err
+    assert "samples=1: 01_a failed in code cell 4 of 4" in printed.err and "NameError" in printed.err
+    assert "samples=2" not in printed.err
+    assert not (project / "book" / "results").exists()
+
+    (project / "mended").touch()
+    assert run(project, *command) == 0
+    assert started(capsys)[0] == ["samples=1"]
+    assert list(pd.read_csv(project / "book" / "results" / "toy" / "scores.csv")["samples"]) == [1, 1, 2, 2, 3, 3]
+
+
+def test_a_stopped_sweep_ends_its_processes_and_resumes(tmp_path):
+    # Of three units the first finishes; the two others, side by side, wait until there is a file `on`.
+    begin = f"""\
+import os, pathlib, time
+here = pathlib.Path({str(tmp_path)!r})
+with open(here / f"runs-{{samples}}", "a") as log:
+    print(os.getpid(), file=log)
+while samples > 1 and not (here / "on").exists():
+    time.sleep(0.1)"""
+    notebook = write_notebook(tmp_path / "01_a.ipynb", begin, LEAVES)
+    out, work = tmp_path / "out", tmp_path / "work"
+    command = [sys.executable, sweep.__file__, notebook, "-g", "samples=1,2,3", "--jobs", "2", "--out", out]
+    command = [*map(str, command), "--work", str(work)]
+
+    def runs(samples):
+        log = tmp_path / f"runs-{samples}"
+        return log.read_text().split() if log.exists() else []
+
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 120
+    while process.poll() is None and not (runs(2) and runs(3)) and time.monotonic() < end:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert errors.strip() == "Stopped. What had finished is kept: the same command resumes."
+    assert not out.exists()
+    for kernel in map(int, runs(2) + runs(3)):
+        with pytest.raises(ProcessLookupError):
+            for _ in range(50):  # a kernel may take a moment to see that it is alone
+                os.kill(kernel, 0)
+                time.sleep(0.1)
+
+    (tmp_path / "on").touch()
+    subprocess.run(command, check=True, timeout=120, capture_output=True)
+    assert [len(runs(samples)) for samples in (1, 2, 3)] == [1, 2, 2]
+    assert list(pd.read_csv(out / "scores.csv")["samples"]) == [1, 1, 2, 2, 3, 3]
+    record = (out / "record.json").read_text()
+    assert str(tmp_path) not in record and "--out out --jobs 2 --work work" in json.loads(record)["command"]
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
+def test_the_commit_is_told_and_whether_tracked_files_differ(project):
+    def git(*arguments):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+        return subprocess.check_output(["git", "-C", str(project), *identity, *arguments], text=True).strip()
+
+    results = project / "book" / "results" / "toy.csv"
+    results.parent.mkdir(parents=True)
+    results.write_text("a\n1\n")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "first")
+    assert sweep.commit() == git("rev-parse", "HEAD")
+    (project / "new.txt").touch()
+    results.write_text("a\n2\n")  # else one reference run would mark the next
+    assert sweep.commit() == git("rev-parse", "HEAD")
+    (project / "saelite" / "sae.py").write_text("width = 2\n")
+    assert sweep.commit() == git("rev-parse", "HEAD") + " + changes"
+
+
+def test_a_notebook_depends_on_the_reference_runs_but_a_unit_does_not(project):
+    notebook = write_notebook(project / "notebooks" / "01_a.ipynb")
+    table = project / "book" / "results" / "toy" / "scores.csv"
+
+    def keys(**how):
+        return execute.run_key(notebook, {}, project / "out", **how)
+
+    book, unit = [keys()], [keys(references=False)]
+    table.parent.mkdir(parents=True)
+    for text in ("1", "2"):
+        table.write_text(text)
+        book.append(keys())
+        unit.append(keys(references=False))
+    table.rename(table.with_name("other.csv"))
+    book.append(keys())
+    assert len(set(book)) == 4 and len(set(unit)) == 1
