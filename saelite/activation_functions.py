@@ -123,8 +123,8 @@ class BatchTopK(_ActivationFunction):
         return {"k": self.k, "threshold_rate": self.threshold_rate}
 
     def unit(self, norms):
-        """What pre-activations are compared in: the same for all samples here, each sample's norm in a subclass."""
-        return torch.ones_like(norms)
+        """What pre-activations are measured in before they compete: 1 here, each sample's norm in a subclass."""
+        return norms.new_ones(())
 
     def calibrate(self, pre, norms):
         self.threshold.fill_(threshold_for_l0(pre / self.unit(norms), self.k))
@@ -144,7 +144,7 @@ class BatchTopK(_ActivationFunction):
                 break
         smallest = z.new_zeros(())
         if len(z):
-            rank = z / unit.flatten().index_select(0, support.rows)
+            rank = z / (unit.flatten().index_select(0, support.rows) if unit.ndim else unit)
             largest = rank.topk(min(wanted, len(z)), sorted=False)
             smallest = largest.values.min()
             if len(z) > wanted:

@@ -1,0 +1,31 @@
+import json
+
+import pandas as pd
+import pytest
+
+from saelite.tables import reference_run, show
+
+
+def test_values_are_escaped_and_shares_are_percentages():
+    html = show(pd.DataFrame({"name": ["<b>"], "recovered_at_most": [0.125], "l0": [3.14159], "score": [None]})).data
+    assert "&lt;b&gt;" in html and "<b>" not in html
+    assert "12.50%" in html and "3.1" in html and "recovered at most" in html
+
+
+def test_a_reference_run_says_how_it_was_made(tmp_path):
+    pd.DataFrame({"score": [1.0, 2.0]}).to_csv(tmp_path / "scores.csv", index=False)
+    record = {
+        "command": "python book/sweep.py 01_a -g seed=0,1", "commit": "0123456789abcdef", "date": "2026-11-22T10:00:00+00:00",
+        "total_seconds": 600, "machine": {"cpu": "a processor", "cores": 2, "torch": "2.13.0"},
+    }  # fmt: skip
+    (tmp_path / "record.json").write_text(json.dumps(record), encoding="utf-8")
+    run = reference_run(tmp_path)
+    assert run and run.tables["scores"]["score"].sum() == 3
+    for part in ("not made by this build", "2026-11-22", "0123456789", "10 minutes", "python book/sweep.py 01_a"):
+        assert part in run.label
+
+
+def test_no_reference_run_is_asked_for_or_there(tmp_path):
+    assert not reference_run("")
+    with pytest.raises(FileNotFoundError, match="There is no reference run in .*nowhere"):
+        reference_run(tmp_path / "nowhere")
