@@ -15,9 +15,12 @@ def test_values_are_escaped_and_shares_are_percentages():
 def test_a_reference_run_says_how_it_was_made(tmp_path):
     pd.DataFrame({"score": [1.0, 2.0]}).to_csv(tmp_path / "scores.csv", index=False)
     record = {
-        "command": "python book/sweep.py 01_a -g seed=0,1", "commit": "0123456789abcdef", "date": "2026-11-22T10:00:00+00:00",
-        "total_seconds": 600, "machine": {"cpu": "a processor", "cores": 2, "torch": "2.13.0"},
-    }  # fmt: skip
+        "command": "python book/sweep.py 01_a -g seed=0,1",
+        "commit": "0123456789abcdef",
+        "date": "2026-11-22T10:00:00+00:00",
+        "total_seconds": 600,
+        "machine": {"cpu": "a processor", "cores": 2, "torch": "2.13.0"},
+    }
     (tmp_path / "record.json").write_text(json.dumps(record), encoding="utf-8")
     run = reference_run(tmp_path)
     assert run and run.tables["scores"]["score"].sum() == 3

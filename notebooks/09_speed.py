@@ -1,0 +1,174 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # How fast, and why
+#
+# The experiments of this book are many small trainings, so speed decides whether they fit on a laptop. This page shows how
+# fast `saelite` trains beside a plain dense SAE in PyTorch and beside the libraries that people use, each with its own
+# trainer, taking turns on one machine.
+#
+# ## What costs time in a step
+#
+# A dense training step multiplies five matrices of batch × $n$ × $m$: the encoder's product, the decoder's, and three
+# gradients. With $k$ of $m$ latents active, four of the five need only batch × $k$ rows
+# ([`sparse`](../book/api.md#sparse-codes)). The encoder's product stays, since any latent might be active; but a step needs it
+# only to learn *which* entries exceed a threshold. So it is made in bfloat16 where the processor is fast at that, with a
+# margin that no rounding error can exceed, and the few candidates are computed again in full precision
+# ([`pre_activations`](../book/api.md#pre-activations)). The result is the same to the bit.
+
+# %% tags=["parameters"]
+reference: str = "../book/results/speed"  # folder of the benchmark's JSON files
+
+# %%
+import json
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import Markdown
+from matplotlib import pyplot as plt
+
+from saelite import plots
+from saelite.tables import show
+
+plots.style()
+parts = json.loads((Path(reference) / "training.json").read_text(encoding="utf-8"))
+where = parts["table"]["environment"]
+libraries = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
+Markdown(
+    f"**Not measured by this build**, but on {where['date'][:10]}, on {where['threads']} threads of {where['cpu']}, with "
+    f"{libraries}, by\n\n```\npython benchmarks/training.py --out book/results/speed/training.json\n```\n\n"
+    "`benchmarks/README.md` says how to make an environment with all the libraries, and what is counted."
+)
+
+# %% [markdown]
+# ## A training step
+#
+# Medians over rounds, thousand samples a second. *times product* is the step over the float32 encoder product alone: below 1,
+# a whole training step takes less time than that one product.
+
+# %%
+rows = []
+for result in parts["table"]["result"]:
+    for name, row in result["contestants"].items():
+        if name != "product":
+            rows.append(
+                {
+                    "size": f"{result['d_in']} → {result['d_sae']}, k = {result['k']}, batch {result['batch']}",
+                    "architecture": result["architecture"],
+                    "trainer": name,
+                    "thousand_samples_per_second": row["samples_per_second"] / 1000,
+                    "ms_per_step": row["ms"],
+                    "times_product": row["times_product"],
+                    "saelite_is_faster_by": row["saelite_is_faster_by"],
+                    "l0": row["l0"],
+                }
+            )
+table = pd.DataFrame(rows)
+fastest = table[~table["trainer"].str.startswith("saelite")]
+fastest = fastest.loc[fastest.groupby(["size", "architecture"], sort=False)["ms_per_step"].idxmin()]
+ours = table[table["trainer"] == "saelite"].set_index(["size", "architecture"])
+short = fastest.set_index(["size", "architecture"])
+show(
+    pd.DataFrame(
+        {
+            "saelite, thousand samples/s": ours["thousand_samples_per_second"].map("{:.1f}".format),
+            "times product": ours["times_product"].map("{:.2f}".format),
+            "fastest other": short["trainer"],
+            "its thousand samples/s": short["thousand_samples_per_second"].map("{:.1f}".format),
+            "saelite is faster by": short["saelite_is_faster_by"].map("{:.1f} times".format),
+        }
+    ).loc[ours.index].reset_index()
+)
+
+# %% mystnb={"figure": {"caption": "Samples trained on per second, each library with its own trainer. Longer is faster.", "name": "fig-speed"}, "image": {"alt": "Bar charts of thousand samples a second for each trainer, one panel a size and architecture; saelite's bars are in another colour."}}
+panels = list(table.groupby(["size", "architecture"], sort=False))
+columns = table["architecture"].nunique()
+figure, grid = plt.subplots(len(panels) // columns, columns, figsize=(2.6 * columns, 2.6 * len(panels) // columns), squeeze=False)
+for axes, ((size, architecture), rows) in zip(grid.flat, panels, strict=True):
+    rows = rows.sort_values("thousand_samples_per_second")
+    colours = [plots.COLOURS["fully trained"] if name.startswith("saelite") else plots.GREY for name in rows["trainer"]]
+    axes.barh(rows["trainer"], rows["thousand_samples_per_second"], color=colours)
+    axes.set_title(f"{architecture}\n{size}", fontsize=8)
+    axes.tick_params(labelsize=7)
+figure.supxlabel("thousand samples per second", fontsize=9);
+
+# %% [markdown]
+# ## A frozen part is cheaper
+#
+# What training may not change needs no gradient and no optimiser.
+
+# %%
+show(table[table["trainer"].str.startswith("saelite") & (table["architecture"] == "BatchTopK")].drop(columns="saelite_is_faster_by"))
+
+# %% [markdown]
+# ## As the SAE grows
+#
+# BatchTopK from 100 dimensions to 3200 latents at $k = 20$ and batch 4096, where one of the three changes.
+
+# %% mystnb={"figure": {"caption": "Time of a step as dictionary, L0 and batch grow.", "name": "fig-scaling"}, "image": {"alt": "Three log-log line charts of milliseconds a step against the number of latents, k and the batch size, for saelite, a dense SAE and the encoder product alone."}}
+scaling = pd.DataFrame(
+    [
+        {"varied": r["varied"], "value": r[r["varied"]], "trainer": name, "ms": row["ms"]}
+        for r in parts["scaling"]["result"]
+        for name, row in r["contestants"].items()
+        if name in ("saelite", "dense", "product")
+    ]
+)
+figure, row = plt.subplots(1, 3, figsize=(8, 3), sharey=True)
+for axes, (varied, rows) in zip(row, scaling.groupby("varied", sort=False), strict=True):
+    for (name, line), rows_of in zip({"saelite": "o-", "dense": "s--", "product": "^:"}.items(), [rows] * 3, strict=True):
+        one = rows_of[rows_of["trainer"] == name]
+        axes.plot(one["value"], one["ms"], line, label={"product": "float32 encoder product"}.get(name, name), markersize=4)
+    axes.set(xscale="log", yscale="log", xlabel=varied)
+row[0].set_ylabel("milliseconds per step")
+figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9);
+
+# %% [markdown]
+# ## Synthetic data
+#
+# Making samples must not take longer than training on them.
+
+# %%
+show(
+    pd.DataFrame(
+        [
+            {
+                "batch": size.removeprefix("batch "),
+                "sampler": name,
+                "thousand samples/s": f"{row['samples_per_second'] / 1000:.0f}",
+                "saelite is faster by": f"{row['saelite_is_faster_by']:.1f} times",
+            }
+            for size, rows in parts["generate"]["result"].items()
+            for name, row in rows.items()
+        ]
+    )
+)
+
+# %% [markdown]
+# ## The allocator
+#
+# On Linux, memory for a large tensor is fetched from the system and zeroed page by page at every step. A setting of the
+# allocator stops that and speeds up trainers whose codes are dense; nobody has it on by default. With it:
+
+# %%
+kept = json.loads((Path(reference) / "malloc.json").read_text(encoding="utf-8"))["table"]["result"]
+show(
+    pd.DataFrame(
+        [
+            {
+                "size": f"{r['d_in']} → {r['d_sae']}, k = {r['k']}, batch {r['batch']}",
+                "architecture": r["architecture"],
+                "saelite, thousand samples/s": f"{r['contestants']['saelite']['samples_per_second'] / 1000:.1f}",
+                "fastest other": r["fastest_other"],
+                "saelite is faster by": f"{r['saelite_is_faster_than_it_by']:.1f} times",
+            }
+            for r in kept
+        ]
+    )
+)
