@@ -29,17 +29,17 @@
 # Each is tried below. Anyone with another suspicion can add a case to the list.
 
 # %% tags=["parameters"]
-cases: list = ["TopK", "BatchTopK", "RelativeBatchTopK", "BatchTopK, one norm", "JumpReLU", "JumpReLU, one norm"]  # below
+cases: list = ["TopK", "TopK, one norm", "BatchTopK", "BatchTopK, one norm", "BatchTopK, norms to 0.5", "RelativeBatchTopK", "BatchTopK, auxiliary loss", "JumpReLU", "JumpReLU, one norm"]  # what to train, from the list below
 n_features: int = 3200  # true features, all equally likely
 d_in: int = 100  # dimensions of the activations
 l0: int = 20  # active latents per sample, and the mean number of features present
 d_sae: int = 3200  # latents of each SAE
-samples: int = 2_500_000  # samples that each SAE is trained on
+samples: int = 2_000_000  # samples that each SAE is trained on
 batch_size: int = 4096  # samples in a training batch
 lr: float = 4e-3  # peak learning rate
 threshold: float = 0.8  # cosine above which a feature counts as recovered
 seed: int = 0  # seed of the features, of the SAEs' random start and of the training samples
-reference: str = "../book/results/puzzle"  # folder of the reference runs to show; empty leaves them out
+reference: str = ""  # folder of reference runs to show, made by book/sweep.py; empty leaves them out
 
 # %%
 import os
@@ -48,7 +48,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 
 from saelite import plots
@@ -226,13 +226,14 @@ Markdown(
 # %% [markdown]
 # ## Every case, for longer
 #
-# Reference runs: all cases of the list, several seeds.
+# Each case of the list can be trained for longer, and from several seeds, with `book/sweep.py`
+# ([How to run and rerun](../book/howto.md)); name the folder in `reference`, and the results are shown here.
 
 # %%
 runs = reference_run(reference)
-Markdown(runs.label)
+Markdown(runs.label or "This edition holds no longer runs of these cases.")
 
-# %%
+# %% tags=["hide-input"]
 summary = pd.DataFrame()
 if runs:
     several = runs.tables["puzzle"].groupby("case", sort=False)
@@ -248,9 +249,9 @@ if runs:
         l0_follows_the_norm=("l0 follows the norm", "mean"),
         spread_of_encoder_norms=("spread of encoder norms", "mean"),
     ).reset_index()
-show(summary)
+    display(show(summary))
 
-# %% mystnb={"image": {"alt": "Scatter plot of reference runs: share of features recovered against share of dead latents, one labelled mark a case and seed."}, "figure": {"name": "fig-puzzle-reference", "caption": "Reference runs: recovery against dead latents; one mark a case, bars from the lowest to the highest seed."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Scatter plot of reference runs: share of features recovered against share of dead latents, one labelled mark a case and seed."}, "figure": {"name": "fig-puzzle-reference", "caption": "Reference runs: recovery against dead latents; one mark a case, bars from the lowest to the highest seed."}}
 if runs:
     figure, axes = plt.subplots(figsize=(7, 0.36 * len(summary) + 1))
     ordered = summary.sort_values("recovered")

@@ -23,12 +23,12 @@ n_features: int = 3200  # true features
 d_in: int = 100  # dimensions of the activations
 l0: int = 20  # active latents per sample, and the mean number of features present in the constant setting
 d_sae: int = 3200  # latents of each SAE
-samples: int = 2_500_000  # samples that each SAE is trained on
+samples: int = 2_000_000  # samples that each SAE is trained on
 batch_size: int = 4096  # samples in a training batch
 lr: float = 4e-3  # peak learning rate
 threshold: float = 0.8  # cosine above which a feature counts as recovered
 seed: int = 0  # seed of the features, of the SAEs' random start and of the training samples
-reference: str = "../book/results/baselines"  # folder of the reference runs to show; empty leaves them out
+reference: str = ""  # folder of reference runs to show, made by book/sweep.py; empty leaves them out
 
 # %%
 import os
@@ -37,7 +37,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 from matplotlib.ticker import PercentFormatter
 
@@ -154,13 +154,14 @@ table[columns].assign(setting=setting, seed=seed, samples=batch_size * len(batch
 # %% [markdown]
 # ## For longer
 #
-# Reference runs, long enough for a fully trained SAE to recover a good part of the features.
+# Two million samples are too few for any SAE to recover much. `book/sweep.py` makes longer runs
+# ([How to run and rerun](../book/howto.md)); name their folder in `reference`, and they are shown here.
 
 # %%
 runs = reference_run(reference)
-Markdown(runs.label)
+Markdown(runs.label or "This edition holds no longer runs, so the figure below shows the run above.")
 
-# %%
+# %% tags=["hide-input"]
 summary = pd.DataFrame()
 if runs:
     several = runs.tables["baselines"].groupby("baseline", sort=False)
@@ -174,7 +175,7 @@ if runs:
         recovered_at_most=("recovered_at_most", "mean"),
         tau=("tau", "first"),
     ).reset_index()
-show(summary)
+    display(show(summary))
 
 # %% mystnb={"figure": {"caption": "Soft-Frozen Decoders over tau, from the reference runs (or this run, where those were left out). Horizontal lines: the fully trained SAE's explained variance and recovery.", "name": "fig-tau"}, "image": {"alt": "Line chart against tau: explained variance, share of features recovered, and share within reach of the rule, with horizontal lines for the fully trained SAE."}}
 shown = summary if runs else table

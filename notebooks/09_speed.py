@@ -154,10 +154,12 @@ show(
 # ## The allocator
 #
 # On Linux, memory for a large tensor is fetched from the system and zeroed page by page at every step. A setting of the
-# allocator stops that and speeds up trainers whose codes are dense; nobody has it on by default. With it:
+# allocator stops that and speeds up trainers whose codes are dense; nobody has it on by default, and the tables above are
+# without it. `python benchmarks/training.py --malloc --out book/results/speed/malloc.json` measures with it:
 
 # %%
-kept = json.loads((Path(reference) / "malloc.json").read_text(encoding="utf-8"))["table"]["result"]
+with_setting = Path(reference) / "malloc.json"
+kept = json.loads(with_setting.read_text(encoding="utf-8"))["table"]["result"] if with_setting.exists() else []
 show(
     pd.DataFrame(
         [
