@@ -1,7 +1,7 @@
 """Run notebooks with papermill, and check first what papermill lets pass.
 
     python book/execute.py                                       every notebook, with its defaults
-    python book/execute.py 03_frozen_decoder -p tokens 1000000   one notebook, one parameter changed
+    python book/execute.py 05_frozen_decoder -p tokens 1000000   one notebook, one parameter changed
     python book/execute.py -f book/params/quick.yaml --out DIR   parameters from a file, keyed by notebook
 
 Before anything runs, an unknown parameter or a value of the wrong type is refused (papermill warns and goes on with the

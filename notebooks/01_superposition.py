@@ -172,7 +172,7 @@ axes.set(xlabel="share of tokens on which a latent fires", ylabel="latents");
 # The hope behind SAEs is that a latent means something. Here are some, drawn at random from those that fire on at least
 # 20 held-out tokens, each with the tokens on which it is most active. The darker the mark, the stronger the activation.
 # Do you see what each is about? Would you have seen something in a random one?
-# [Frozen Decoder](03_frozen_decoder.ipynb) and the two chapters after it show both side by side.
+# [Frozen Decoder](05_frozen_decoder.ipynb) and the two chapters after it show both side by side.
 
 # %%
 latents = draw_latents(sae, held_out, 4, seed=seed)

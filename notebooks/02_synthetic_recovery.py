@@ -346,4 +346,4 @@ Markdown(text)
 # - Explained variance and recovery are two questions. Read each beside what an untrained random dictionary scores.
 # - On a real model only the first of the two can be measured.
 # - A curve of explained variance that is flat is no sign that the dictionary is done.
-# - Architectures with like explained variance differ in what they recover. [The next chapter](06_recovery_puzzle) asks why.
+# - Architectures with like explained variance differ in what they recover. [The next chapter](03_recovery_puzzle) asks why.

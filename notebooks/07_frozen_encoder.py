@@ -20,7 +20,7 @@
 #
 # This is an old idea: random projections, a non-linearity, and a learned linear read-out reconstruct a lot. A latent
 # of such an SAE cannot have learned to detect anything. **Guess:** how much variance does it explain, more or less than
-# the [Frozen Decoder](03_frozen_decoder.ipynb)?
+# the [Frozen Decoder](05_frozen_decoder.ipynb)?
 
 # %% tags=["parameters"]
 architectures: list = ["BatchTopK", "JumpReLU"]  # from ReLU, TopK, BatchTopK, JumpReLU

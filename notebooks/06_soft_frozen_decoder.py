@@ -226,4 +226,4 @@ table.assign(made_with=made_with).to_json(results / "soft_frozen_decoder.json", 
 #
 # - A Soft-Frozen Decoder stays near its random start, within a cone; the projection after every step is exact.
 # - The cone is wide. A score near the trained one, reached inside it, says that directions need not go far to reconstruct
-#   well; it does not say that random directions do. The [Frozen Decoder](03_frozen_decoder.ipynb) asks that.
+#   well; it does not say that random directions do. The [Frozen Decoder](05_frozen_decoder.ipynb) asks that.
