@@ -189,7 +189,8 @@ table = pd.DataFrame(rows)
 # *spread of encoder norms* is the standard deviation of their logarithms.
 
 # %%
-show(table)
+columns = ["case", "dead", "mean_best_cosine", "explained_variance", "recovered", "l0 follows the norm", "spread of encoder norms"]
+show(table[columns])
 
 # %%
 kept = Path(os.environ.get("SAELITE_RESULTS", "results"))
@@ -208,20 +209,36 @@ plots.over_training(
 # %% tags=["hide-input"]
 of = table.set_index("case")
 lines = []
+
+
+def judge(prediction, needed, test):
+    """One line: what was predicted, whether this run bears it out, and the figures it rests on."""
+    if set(needed) <= set(of.index):
+        figures = "; ".join(f"{name}: {of.loc[name, 'dead']:.0%} dead, cosine {of.loc[name, 'mean_best_cosine']:.3f}" for name in needed)
+        lines.append(f"- {prediction}: **{'borne out' if test(of) else 'not borne out'}** ({figures}).")
+
+
+def better(of, changed, plain):
+    return of.loc[changed, "dead"] < of.loc[plain, "dead"] / 2 and of.loc[changed, "mean_best_cosine"] > of.loc[plain, "mean_best_cosine"]
+
+
 for name in ("BatchTopK", "JumpReLU", "Matryoshka"):
-    for changed in (f"{name}, one norm", f"Relative{name}"):
-        if name in of.index and changed in of.index:
-            lines.append(
-                f"- {name} has {of.loc[name, 'dead']:.0%} dead latents and a mean best cosine of "
-                f"{of.loc[name, 'mean_best_cosine']:.3f}; {changed} has {of.loc[changed, 'dead']:.0%} and "
-                f"{of.loc[changed, 'mean_best_cosine']:.3f}."
-            )
-if "TopK" in of.index:
-    lines.append(f"- TopK: {of.loc['TopK', 'dead']:.0%} and {of.loc['TopK', 'mean_best_cosine']:.3f}.")
+    pair = [name, f"{name}, one norm"]
+    judge(f"samples of one norm keep the latents of {name} alive and its directions turning to features", pair,
+          lambda of, pair=pair: better(of, pair[1], pair[0]))  # fmt: skip
+judge("they change little for TopK", ["TopK", "TopK, one norm"],
+      lambda of: abs(of.loc["TopK", "mean_best_cosine"] - of.loc["TopK, one norm", "mean_best_cosine"]) < 0.01)  # fmt: skip
+judge("comparing shares of the norm does it, too, on the samples as they are", ["BatchTopK", "RelativeBatchTopK"],
+      lambda of: better(of, "RelativeBatchTopK", "BatchTopK"))  # fmt: skip
+judge("half the spread does half the harm", ["BatchTopK, one norm", "BatchTopK, norms to 0.5", "BatchTopK"],
+      lambda of: of.loc["BatchTopK, one norm", "dead"] < of.loc["BatchTopK, norms to 0.5", "dead"] < of.loc["BatchTopK", "dead"])  # fmt: skip
+judge("an auxiliary loss alone does less", ["BatchTopK, auxiliary loss", "RelativeBatchTopK"],
+      lambda of: of.loc["BatchTopK, auxiliary loss", "mean_best_cosine"] < of.loc["RelativeBatchTopK", "mean_best_cosine"])  # fmt: skip
 Markdown(
-    f"After {batch_size * n_batches / 1e6:.1f} million samples:\n\n" + "\n".join(lines) + "\n\nThis early few features have "
-    "passed the bar for anyone; dead latents and the mean best cosine tell already who will get there."
-)
+    f"After {batch_size * n_batches / 1e6:.2g} million samples, from one seed (*cosine* is the mean best cosine of a feature):\n\n"
+    + "\n".join(lines) + "\n\nThis early few features have passed the bar for anyone. Which latents are dead, and whether "
+    "directions turn towards features at all, shows already."
+)  # fmt: skip
 
 # %% [markdown]
 # ## Every case, for longer
@@ -266,7 +283,7 @@ if runs:
 # %% [markdown]
 # ## Key points
 #
-# - TopK and BatchTopK reconstruct alike and differ in who competes with whom: in BatchTopK and JumpReLU large samples take
-#   latents away from small ones, a few latents grow long encoder rows and win everywhere, and the others die.
-# - Dead latents cannot find features. Explained variance does not show it: a few hundred live directions reconstruct 100
-#   dimensions as well as 3200 do.
+# - TopK and BatchTopK differ in who competes with whom. Where large samples compete with small ones, look at dead latents
+#   first: they cannot find features.
+# - Explained variance does not show it: a few hundred live directions reconstruct 100 dimensions about as well as 3200 do.
+# - A cause is established by changing it alone: the samples' norms in one case, the rule of the competition in another.

@@ -89,7 +89,7 @@ axes.legend(fontsize=9, loc="lower left");
 # %% tags=["hide-input"]
 start = best_cosines(world.features, iso(d_sae, d_in, seed)).numpy()
 Markdown(
-    f"At $\\tau = 0.8$ the best start for a feature can come within a cosine of {reach(chance_cosine(100, 3200), 0.8):.2f} in "
+    f"At tau = 0.8 the best start for a feature can come within a cosine of {reach(chance_cosine(100, 3200), 0.8):.2f} in "
     f"100 dimensions and of {reach(chance_cosine(2304, 73728), 0.8):.2f} at the paper's size, where chance alone gives "
     f"{chance_cosine(100, 3200):.2f} and {chance_cosine(2304, 73728):.2f}. Here the rule leaves "
     f"{(reach(start, 0.8) > threshold).mean():.0%} of the features within reach of the bar. So a Soft-Frozen Decoder is not "
