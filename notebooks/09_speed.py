@@ -79,8 +79,8 @@ show(
     pd.DataFrame(
         {
             "saelite": ours["thousand_samples_per_second"].map("{:.1f}".format),
-            "fastest other": short["thousand_samples_per_second"].map("{:.1f}".format) + " (" + short["trainer"] + ")",
             "ratio": short["saelite_is_faster_by"].map("{:.1f}".format),
+            "fastest other": short["thousand_samples_per_second"].map("{:.1f}".format) + " (" + short["trainer"] + ")",
             "times product": ours["times_product"].map("{:.2f}".format),
         }
     ).loc[ours.index].reset_index()
