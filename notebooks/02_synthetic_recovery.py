@@ -327,17 +327,16 @@ if runs:
 # %% tags=["hide-input"]
 text = "The reference runs were left out of this run."
 if runs:
-    most = summary.loc[summary["recovered"].idxmax()]
-    near = summary[(summary["explained_variance"] - most["explained_variance"]).abs() < 0.05]
     text = "\n".join(
         f"- {r.setting}, {r.architecture}: explained variance {r.explained_variance:.3f}, recovered {r.recovered:.2%} "
         f"({r.recovered_lowest:.2%} to {r.recovered_highest:.2%} over {r.seeds} seeds), {r.dead:.0%} dead"
         for r in summary.itertuples()
-    ) + (
-        f"\n\nAmong the {len(near)} rows whose explained variance lies within 0.05 of that of {most['setting']}, "
-        f"{most['architecture']}, recovery runs from {near['recovered'].min():.2%} to {near['recovered'].max():.2%}: explained "
-        "variance does not tell them apart."
     )
+    for setting, rows in summary.groupby("setting", sort=False):
+        text += (
+            f"\n\nIn the {setting} setting explained variance lies between {rows['explained_variance'].min():.3f} and "
+            f"{rows['explained_variance'].max():.3f}, and recovery between {rows['recovered'].min():.2%} and {rows['recovered'].max():.2%}."
+        )
 Markdown(text)
 
 # %% [markdown]
