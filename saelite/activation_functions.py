@@ -63,7 +63,7 @@ class TopK(_ActivationFunction):
     def __init__(self, k):
         super().__init__()
         self.k = self.target_l0 = k
-        self._guess = 0.0  # k-th value / norm that nearly every sample exceeds; it changes the speed, never the result
+        self.guess = 0.0  # k-th value / norm that nearly every sample exceeds; a matter of speed
 
     def settings(self):
         return {"k": self.k}
@@ -77,7 +77,7 @@ class TopK(_ActivationFunction):
         # A sample's k-th value is roughly its norm times a number that changes slowly. So this floor leaves a few more
         # than k entries in nearly every row; the few rows where it leaves fewer are looked at whole.
         batch, d_sae = pre.shape
-        support, z = pre.above(self._guess * pre.norms)
+        support, z = pre.above(self.guess * pre.norms)
         chosen, kth = _largest_of_rows(support, z, self.k)
         short = kth.isinf().nonzero().squeeze(1)
         whole = pre.dense(short).topk(self.k, dim=1, sorted=True)
@@ -87,7 +87,7 @@ class TopK(_ActivationFunction):
         order = flat.argsort()
         order = order[z[order] > 0]
         ratio = (kth / pre.norms.squeeze(1)).nan_to_num(nan=0.0)
-        self._guess = 0.98 * max(0.0, float(ratio.kthvalue(1 + batch // 100).values))
+        self.guess = 0.98 * max(0.0, float(ratio.kthvalue(1 + batch // 100).values))
         return Support.at(flat[order], pre.shape), z[order]
 
     def code(self, z, support):
@@ -117,7 +117,7 @@ class BatchTopK(_ActivationFunction):
         self.k = self.target_l0 = k
         self.threshold_rate = threshold_rate
         self.register_buffer("threshold", torch.zeros(()))
-        self._guess = 0.0  # where the next batch's candidates start; it changes the speed, never the result
+        self.guess = 0.0  # where the next batch's candidates start; a matter of speed
 
     def settings(self):
         return {"k": self.k, "threshold_rate": self.threshold_rate}
@@ -128,7 +128,7 @@ class BatchTopK(_ActivationFunction):
 
     def calibrate(self, pre, norms):
         self.threshold.fill_(threshold_for_l0(pre / self.unit(norms), self.k))
-        self._guess = 0.0
+        self.guess = 0.0
         return 0.0
 
     def forward(self, pre, norms):
@@ -138,7 +138,7 @@ class BatchTopK(_ActivationFunction):
     def select(self, pre):
         wanted = pre.shape[0] * self.k
         unit = self.unit(pre.norms)
-        for floor in (self._guess, 0.9 * self._guess, 0.0):
+        for floor in (self.guess, 0.9 * self.guess, 0.0):
             support, z = pre.above(floor * unit)
             if len(z) >= wanted:
                 break
@@ -153,7 +153,7 @@ class BatchTopK(_ActivationFunction):
                     places = largest.indices.sort().values
                 support, z = support.keep(places), z.index_select(0, places)
         self.threshold.lerp_(smallest.to(self.threshold.dtype), self.threshold_rate)
-        self._guess = 0.98 * float(smallest)
+        self.guess = 0.98 * float(smallest)
         return support, z
 
     def code(self, z, support):

@@ -93,6 +93,7 @@ def save_training(path, run, step):
     for number, state in run.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{number}.{name}": tensor.contiguous() for name, tensor in state.items()}
     plain = {"step": step, "samples": run.samples, "seconds": run.seconds, "history": run.history}
+    plain["guess"] = getattr(run.sae.activation, "guess", None)  # where sums begin decides their rounding
     with atomic_file(path) as made:
         save_file(tensors, made, metadata={"run": json.dumps(plain)})
 
@@ -121,6 +122,8 @@ def resume_training(path, run):
     run.optimiser.load_state_dict({"state": state, "param_groups": groups})
     run.samples_since_fired.copy_(tensors["samples_since_fired"])
     run.samples, run.seconds, run.history = plain["samples"], plain["seconds"], plain["history"]
+    if plain["guess"] is not None:
+        run.sae.activation.guess = plain["guess"]
     return plain["step"]
 
 

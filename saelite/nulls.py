@@ -41,12 +41,17 @@ def nulls(fit, x, *, l0, d_sae, seed=0, groups=None):
     untrained = SAE(fit.shape[1], d_sae, TopK(l0), seed=seed).eval()
     untrained.calibrate(fit[:4096])
     rows = [{"null": "random dictionary"} | evaluate(untrained, x, groups).row()]
-    pca = PCA(min(l0, fit.shape[1]), svd_solver="covariance_eigh").fit(fit.numpy())
-    for name, x_hat in {
-        "mean prediction": fit.mean(dim=0).expand_as(x),
-        f"PCA with {pca.n_components_} components": torch.from_numpy(pca.inverse_transform(pca.transform(x.numpy()))),
+    exact = x.double()  # in float32 a mean far above the spread would swallow the principal components
+    pca = PCA(min(l0, fit.shape[1]), svd_solver="covariance_eigh").fit(
+        (fit.double() - fit.double().mean(dim=0)).numpy()
+    )
+    centred = exact - fit.double().mean(dim=0)
+    projected = torch.from_numpy(pca.inverse_transform(pca.transform(centred.numpy())))
+    for name, left_over in {
+        "mean prediction": centred,
+        f"PCA with {pca.n_components_} components": centred - projected,
     }.items():
-        error = (x - x_hat).double().square().sum(dim=1).numpy()
+        error = left_over.square().sum(dim=1).numpy()
         value, low, high = explained_variance_interval(x, error, groups)
         rows.append({"null": name, "explained_variance": value, "low": low, "high": high})
     return pd.DataFrame(rows)
@@ -72,7 +77,7 @@ def sparse_coding(dictionaries, x, *, l0):
     """
     rows = []
     for name, directions in dictionaries.items():
-        directions = normalize(directions.detach().float(), dim=1)
+        directions = normalize(directions.detach().float().cpu(), dim=1)
         matches = x @ directions.T
         top = matches.topk(l0, dim=1)
         active = directions[top.indices]  # (n, l0, d_in)

@@ -2,8 +2,8 @@
 
 This product is the one dense one of a training step, and the step needs it only to learn which entries are above some
 floor. So a product in low precision finds the candidates, with a margin that no rounding error can exceed, and those
-few are computed again in full precision. What comes out is the same, bit for bit, whatever the first product is made
-in; on processors with bfloat16 units the two together cost less than half of the float32 product.
+few are computed again in full precision. On a CPU what comes out is the same, bit for bit, whatever the first product
+is made in; on processors with bfloat16 units the two together cost less than half of the float32 product.
 """
 
 import functools
@@ -70,8 +70,12 @@ class PreActivations:
         support = self._candidates(floor)
         if support is None:  # so many that listing them costs more than looking at all
             dense = self.dense()
-            support = Support.of(dense > floor)
-            return support, dense.flatten().index_select(0, support.flat)
+            above = dense > floor
+            if above.sum() > sparse.DENSE_ABOVE * above.numel():
+                support = Support.of(above)
+                return support, dense.flatten().index_select(0, support.flat)
+            # The margin made them many, and it depends on the precision; the values that are given out must not.
+            support = Support.of(dense > floor - self._margin(self.x.dtype, floor))
         z = self.at(support)
         if floor.numel() > 1:
             floor = floor.flatten().index_select(0, support.rows if floor.ndim == 2 else support.latents)
@@ -87,7 +91,7 @@ class PreActivations:
         # a candidate if its product is above zero, and finding it takes one look at the sign.
         bias = self.b - per_latent
         left = pad(self.x, (0, 2), value=1.0)
-        left[:, -1:] = self._margin(dtype, per_row, bias) - per_row
+        left[:, -1:] = self._margin(dtype, floor) - per_row
         left = left.to(dtype)
         right = pad(self.W, (0, 2), value=1.0)
         right[:, -2] = bias
@@ -104,12 +108,14 @@ class PreActivations:
                 return None
         return Support.at(torch.cat(found), self.shape)
 
-    def _margin(self, dtype, per_row, bias):
+    def _margin(self, dtype, floor):
         """An upper bound of what rounding may take from an entry of the product in `dtype`. Shape (batch, 1)."""
         unit = torch.finfo(dtype).eps / 2  # the largest relative error of rounding one number
+        if torch.get_float32_matmul_precision() != "highest":  # then torch may round float32 factors as bfloat16
+            unit = max(unit, torch.finfo(torch.bfloat16).eps / 2)
         summing = 4 * self.x.shape[1] * torch.finfo(self.x.dtype).eps  # and of adding up d_in products, twice
         size = self.norms * self.W.norm(dim=1).max()  # at least sum_k |x_k w_k|, by Cauchy and Schwarz
-        edge = bias.abs().max() + (per_row.abs() if isinstance(per_row, torch.Tensor) else 0.0)
+        edge = self.b.abs().max() + (floor.abs() if floor.ndim == 2 else floor.abs().max())
         return 1.02 * ((2 * unit + summing) * size + (unit + summing) * edge)
 
 
@@ -123,7 +129,12 @@ def _positive(product):
 
 @functools.cache
 def _fast_dtype(device):
-    """bfloat16 where a product in it is clearly faster than in float32, which takes some milliseconds to find out."""
+    """bfloat16 where a product in it is clearly faster than in float32, which takes some milliseconds to find out.
+
+    Not on a GPU: there sums, too, may be rounded to bfloat16, which the margin does not allow for.
+    """
+    if device.type != "cpu":
+        return torch.float32
     seconds = {}
     for dtype in (torch.float32, torch.bfloat16):
         left, right = (torch.ones(512, 512, dtype=dtype, device=device) for _ in range(2))

@@ -1,9 +1,9 @@
 """Training: one loop for every SAE, whatever its activation function, baseline and start."""
 
+import contextlib
 import errno
 import hashlib
 import shutil
-import sys
 import time
 from pathlib import Path
 
@@ -12,18 +12,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from saelite import (
-    activation_functions,
-    baselines,
-    cache,
-    checkpoints,
-    initialisation,
-    pre_activations,
-    revival,
-    sparse,
-    synthetic,
-)
-from saelite import sae as sae_module
+from saelite import cache, checkpoints, sparse
 from saelite.pre_activations import PreActivations
 from saelite.sae import check_finite
 
@@ -182,7 +171,8 @@ def train_or_load(sae, batches, *, progress=True, **settings):
     """
     made_of = {
         "sae": checkpoints.settings(sae),
-        "start": [_digest(tensor) for tensor in (sae.W_dec_start, sae.W_enc, sae.b_enc)],
+        "start": {name: _digest(tensor) for name, tensor in sae.state_dict().items()},
+        "frozen": [name for name, parameter in sae.named_parameters() if not parameter.requires_grad],
         "data": batches.settings | {"batches": len(batches)},
         "training": {name: getattr(value, "settings", lambda value=value: value)() for name, value in settings.items()},
         "code": _code_fingerprint(),
@@ -204,7 +194,8 @@ def train_or_load(sae, batches, *, progress=True, **settings):
         )
     unfinished = folder.with_suffix(".run")
     history = train(sae, batches, checkpoint=unfinished, progress=progress, **settings)
-    checkpoints.save(sae, folder, made_of=made_of, history=history.to_dict("records"))
+    with contextlib.suppress(FileExistsError):  # another process was asked for the same, and was first
+        checkpoints.save(sae, folder, made_of=made_of, history=history.to_dict("records"))
     unfinished.unlink(missing_ok=True)
     return history
 
@@ -215,9 +206,18 @@ def _digest(tensor):
 
 def _code_fingerprint():
     """A hash of the source files that decide what training makes."""
-    modules = (activation_functions, baselines, initialisation, pre_activations, revival, sae_module, sparse, synthetic)
-    modules += (sys.modules[__name__],)
-    return hashlib.sha256(b"".join(Path(module.__file__).read_bytes() for module in modules)).hexdigest()[:16]
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    names = {
+        "activation_functions",
+        "baselines",
+        "checkpoints",
+        "initialisation",
+        "metrics",
+        "pre_activations",
+        "revival",
+    }
+    names |= {"sae", "sparse", "store", "synthetic", "training"}
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.stem in names)).hexdigest()[:16]
 
 
 class _Run:

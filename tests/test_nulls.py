@@ -16,6 +16,8 @@ def test_nulls():
     x_hat = x[:1000].mean(dim=0) + (x[1000:] - x[:1000].mean(dim=0)) @ axes.T @ axes
     assert table["PCA with 3 components"] == pytest.approx(explained_variance(x[1000:], x_hat), abs=1e-5)
     assert 0 < table["random dictionary"] < 1
+    far = nulls(x[:1000] + 3000, x[1000:] + 3000, l0=3, d_sae=40).set_index("null")["explained_variance"]
+    assert far["PCA with 3 components"] == pytest.approx(table["PCA with 3 components"], abs=1e-3)
 
 
 def test_sparse_coding_meets_the_figures_worked_out_independently():

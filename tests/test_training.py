@@ -9,6 +9,7 @@ import pytest
 import torch
 from grid import ACTIVATIONS, BASELINES
 
+from saelite import checkpoints
 from saelite.activation_functions import BatchTopK, JumpReLU, ReLU, TopK
 from saelite.baselines import SoftFrozenDecoder
 from saelite.initialisation import cov
@@ -139,20 +140,20 @@ def test_bad_input_is_refused_in_words(tmp_path):
             train(SAE(16, 64, TopK(5)), [torch.randn(32, 16), bad], progress=False)
 
 
-def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
+@pytest.mark.parametrize("activation", ["TopK", "BatchTopK", "RelativeBatchTopK", "Matryoshka", "ReLU", "JumpReLU"])
+def test_a_killed_run_resumes_to_the_same_bits(activation, tmp_path):
     """kill -9 in the middle, then the same call again, against a run that was left alone."""
     program = textwrap.dedent("""
         import os, signal, sys
         import torch
-        from saelite import checkpoints
-        from saelite.activation_functions import JumpReLU
+        from saelite import activation_functions, checkpoints
         from saelite.revival import AuxiliaryLoss
         from saelite.sae import SAE
         from saelite.synthetic import FeatureWorld, constant_probabilities
         from saelite.training import train
 
         world = FeatureWorld(constant_probabilities(60, 5), d_in=16)
-        sae = SAE(16, 64, JumpReLU(5))
+        sae = SAE(16, 64, getattr(activation_functions, sys.argv[4])(3))
         if sys.argv[1] == "kill":
             save = checkpoints.save_training
             def save_then_die(path, run, step):
@@ -166,7 +167,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
     """)
 
     def run(mode, name):
-        arguments = [mode, str(tmp_path / f"{name}.run"), str(tmp_path / f"{name}.pt")]
+        arguments = [mode, str(tmp_path / f"{name}.run"), str(tmp_path / f"{name}.pt"), activation]
         return subprocess.run([sys.executable, "-c", program, *arguments], env=os.environ).returncode
 
     assert run("plain", "whole") == 0
@@ -188,11 +189,29 @@ def test_train_or_load(monkeypatch):
     assert train_or_load(again, batches, lr=1e-3, progress=False).equals(history)
     for name, tensor in first.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
+    frozen, turned = SAE(16, 64, BatchTopK(5)), SAE(16, 64, BatchTopK(5))
+    frozen.W_dec.requires_grad_(False)
+    turned.W_enc.data.neg_()
     for sae, settings in [
         (SAE(16, 64, BatchTopK(6)), {"lr": 1e-3}),
         (SAE(16, 64, BatchTopK(5), seed=1), {"lr": 1e-3}),
         (SAE(16, 64, BatchTopK(5), SoftFrozenDecoder()), {"lr": 1e-3}),
         (SAE(16, 64, BatchTopK(5)), {"lr": 2e-3}),
+        (frozen, {"lr": 1e-3}),
+        (turned, {"lr": 1e-3}),
     ]:
         with pytest.raises(pytest.fail.Exception):
             train_or_load(sae, batches, progress=False, **settings)
+
+
+def test_two_processes_that_train_the_same_do_not_harm_each_other(monkeypatch):
+    batches = WORLD.batches(128, 20)
+    save = checkpoints.save
+
+    def save_after_another_did(sae, folder, **record):
+        save(sae, folder, **record)
+        save(sae, folder, **record)
+
+    monkeypatch.setattr(checkpoints, "save", save_after_another_did)
+    history = train_or_load(SAE(16, 64, TopK(5)), batches, lr=1e-3, progress=False)
+    assert train_or_load(SAE(16, 64, TopK(5)), batches, lr=1e-3, progress=False).equals(history)
