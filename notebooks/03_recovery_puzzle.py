@@ -285,19 +285,24 @@ if runs:
         "at most a tenth dead": fresh["dead"] <= 0.1,
     }
     lines = [
-        f"- {name}: {', '.join(rows['case'])}. Mean best cosine {rows['mean_best_cosine'].min():.3f} to {rows['mean_best_cosine'].max():.3f}, "
+        f"- {name}: {'; '.join(rows['case'])}. Mean best cosine {rows['mean_best_cosine'].min():.3f} to {rows['mean_best_cosine'].max():.3f}, "
         f"explained variance {rows['explained_variance'].min():.3f} to {rows['explained_variance'].max():.3f}."
         for name, chosen in groups.items()
         if len(rows := fresh[chosen])
     ]
-    kept_features = summary[summary["case"].str.contains("true features")]
     text = f"After {summary['samples'].max() / 1e6:.1f} million samples, by how many latents are dead:\n\n" + "\n".join(lines)
+    from_random = summary.set_index("case")["explained_variance"]
+    kept_features = summary[summary["case"].str.contains("true features")]
     if len(kept_features):
-        text += "\n\nStarted from the true features: " + "; ".join(
-            f"{r['case'].split(',')[0]} keeps {r['recovered']:.0%} of them recovered, with {r['dead']:.0%} dead and explained variance "
-            f"{r['explained_variance']:.3f}"
-            for _, r in kept_features.iterrows()
-        ) + ". Where the features stay, they are a resting point of training, and the question is how to get there."
+        text += "\n\nStarted from the true features instead of random directions: " + "; ".join(
+            f"{name} ends with {r['dead']:.0%} of its latents dead, {r['recovered']:.0%} of the features still among its directions, "
+            f"and an explained variance of {r['explained_variance']:.3f} (from a random start {from_random.get(name, float('nan')):.3f})"
+            for name, (_, r) in zip(kept_features["case"].str.split(",").str[0], kept_features.iterrows(), strict=True)
+        ) + (
+            ". A dead latent stays where it started, so a feature that is still there need not be in use. Where few died and "
+            "explained variance is above that of a random start, the features are a resting point of training; where most died, "
+            "training has left them."
+        )
 Markdown(text)
 
 # %% [markdown]
