@@ -309,14 +309,13 @@ summary = pd.DataFrame()
 if runs:
     several = runs.tables["synthetic_recovery"].groupby(["setting", "architecture"], sort=False)
     summary = several.agg(
-        seeds=("seed", "nunique"),
-        million_samples=("samples", lambda column: column.max() / 1e6),
         explained_variance=("explained_variance", "mean"),
-        standard_deviation=("explained_variance", "std"),
         recovered=("recovered", "mean"),
+        dead=("dead", "mean"),
         recovered_lowest=("recovered", "min"),
         recovered_highest=("recovered", "max"),
-        dead=("dead", "mean"),
+        seeds=("seed", "nunique"),
+        million_samples=("samples", lambda column: column.max() / 1e6),
     ).reset_index()
     summary = summary.merge(paper, how="left", on=["setting", "architecture"])
 show(summary)

@@ -163,13 +163,14 @@ Markdown(
 # In a hierarchy an SAE can save an active latent: if a member is present, so is its leader, and one direction that is a bit
 # of both serves for both. That is the beginning of *feature absorption* {cite:p}`chanin2024absorption`. It shows as a cosine
 # between the direction that recovered a member and the leader of its group, where independent directions would have about
-# zero. As a control the same is asked of dictionaries from the correlated world, which has groups and no leaders.
+# zero; *lean* is its mean. As a control the same is asked of dictionaries from the correlated world, which has groups and no
+# leaders.
 
 # %%
 world = worlds["hierarchical"]
 rows = []
 for architecture, W_dec in dictionaries["hierarchical"].items():
-    for name, W in ((architecture, W_dec), (f"{architecture}, trained in the correlated world", dictionaries["correlated"][architecture])):
+    for name, W in ((architecture, W_dec), (f"{architecture} (correlated)", dictionaries["correlated"][architecture])):
         directions = normalize(W, dim=1)
         cosines, latents = (world.features @ directions.T).max(dim=1)
         members = slice(groups, None)
@@ -181,7 +182,7 @@ for architecture, W_dec in dictionaries["hierarchical"].items():
                 "dictionary": name,
                 "recovered, leaders": (cosines[:groups] > threshold).float().mean().item(),
                 "recovered, members": (cosines[members] > threshold).float().mean().item(),
-                "cosine of a recovered member's direction to its leader": lean.mean().item(),
+                "lean": lean.mean().item(),
             }
         )
 show(pd.DataFrame(rows))
