@@ -250,8 +250,8 @@ Markdown(
 # %% [markdown]
 # ## Every case, for longer
 #
-# Reference runs, made once and kept with the book: all cases of the list, trained twice as long as above. *l0 follows the
-# norm* says in which of them large samples take more latents.
+# Reference runs, made once and kept with the book: all cases of the list, trained for longer than above; the last
+# column says from how many seeds, and from one seed there is no interval. *l0 follows the norm* says in which of them large samples take more latents.
 
 # %%
 runs = reference_run(reference)

@@ -42,14 +42,14 @@ where = parts["table"]["environment"]
 libraries = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
 Markdown(
     f"**Not measured by this build**, but on {where['date'][:10]}, on {where['threads']} threads of {where['cpu']}, with "
-    f"{libraries}, by\n\n```\npython benchmarks/training.py --out book/results/speed/training.json\n```\n\n"
+    f"{libraries}, by\n\n```\npython benchmarks/training.py --rounds 6 --out book/results/speed/training.json\n```\n\n"
     "`benchmarks/README.md` says how to make an environment with all the libraries, and what is counted."
 )
 
 # %% [markdown]
 # ## A training step
 #
-# Medians over rounds, in thousand samples a second; $k$ is 20 with 3200 latents, 32 with 9216. *ratio* is the median over
+# Medians over six rounds, in thousand samples a second; $k$ is 20 with 3200 latents, 32 with 9216. *ratio* is the median over
 # rounds of the other's time over ours in the same round. *times product* is the step over the float32 encoder product alone: below 1,
 # a whole training step takes less time than that one product.
 
@@ -155,7 +155,8 @@ show(
 #
 # On Linux, memory for a large tensor is fetched from the system and zeroed page by page at every step. A setting of the
 # allocator stops that; nobody has it on by default, and the tables above are without it.
-# `python benchmarks/training.py --malloc --out book/results/speed/malloc.json` measures with it.
+# Two rounds with it, by
+# `python benchmarks/training.py --malloc --rounds 2 --out book/results/speed/malloc.json`:
 
 # %% tags=["hide-input"]
 with_setting = Path(reference) / "malloc.json"
