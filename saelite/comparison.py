@@ -4,6 +4,8 @@ import pandas as pd
 import torch
 
 from saelite import activation_functions
+from saelite.baselines import FrozenDecoder, FrozenEncoder, SoftFrozenDecoder
+from saelite.initialisation import cov
 from saelite.metrics import evaluate
 from saelite.sae import SAE, check_finite
 from saelite.training import train_or_load
@@ -41,15 +43,69 @@ def architectures_at(l0, names, d_sae):
     return activations
 
 
-def compare(variants, batches, held_out, *, d_sae, seed=0, groups=None, progress=True, **training):
-    """Train or load an SAE for every variant and test it on held-out activations.
+def papers_grid(activations, sample, *, d_sae, seed=0):
+    """Every activation function with every variant of the paper that is not degenerate there (section 4.1, Table 1).
+
+    Parameters
+    ----------
+    activations : list of activation functions
+    sample : tensor of shape (n, d_in)
+        Activations whose covariance the `cov` directions get.
+    d_sae, seed : int
+
+    Returns
+    -------
+    list of (name, activation function, baseline or None, init), for :func:`fit`
+    """
+    directions = cov(d_sae, sample, seed)
+    rules = [
+        ("fully trained", None, "iso"),
+        ("Frozen Decoder", FrozenDecoder(), "iso"),
+        ("Frozen Decoder (cov)", FrozenDecoder(), directions),
+        ("Soft-Frozen Decoder", SoftFrozenDecoder(), "iso"),
+        ("Frozen Encoder", FrozenEncoder(), "iso"),
+    ]
+    return [(name, activation, baseline, init) for activation in activations for name, baseline, init in rules]
+
+
+def fit(variants, batches, d_in, *, d_sae, seed=0, progress=True, **training):
+    """Train or load an SAE for every variant.
 
     Parameters
     ----------
     variants : list of (name, activation function, baseline or None, init)
         The name is what tables and figures call the variant; ``init`` is "iso" or a tensor of directions.
-    batches : sequence of tensors with ``settings``
+    batches : sequence of tensors of shape (batch, d_in) with ``settings``
         The same batches, in the same order, for all.
+    d_in, d_sae : int
+    seed : int
+        Of the directions.
+    training
+        As in :func:`saelite.training.train`.
+
+    Returns
+    -------
+    (saes, histories)
+        Two dictionaries keyed by (architecture, name); the SAEs are on the CPU.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    saes, histories = {}, {}
+    for name, activation, baseline, init in variants:
+        if (activation.name, name) in saes:
+            raise ValueError(f"There are two variants called {name!r} of {activation.name}; name them apart.")
+        sae = SAE(d_in, d_sae, activation, baseline, init=init, seed=seed).to(device)
+        histories[activation.name, name] = train_or_load(sae, batches, progress=progress, **training)
+        saes[activation.name, name] = sae.cpu()
+    return saes, histories
+
+
+def compare(variants, batches, held_out, *, d_sae, seed=0, groups=None, progress=True, **training):
+    """Train or load an SAE for every variant and test it on held-out activations.
+
+    Parameters
+    ----------
+    variants, batches
+        As in :func:`fit`.
     held_out : tensor of shape (n, d_in)
     d_sae : int
     seed : int
@@ -66,18 +122,13 @@ def compare(variants, batches, held_out, *, d_sae, seed=0, groups=None, progress
         name), explained_variance, low, high, l0, dead, cosine_to_start (median over the latents that fired).
     """
     check_finite(held_out)
+    saes, histories = fit(variants, batches, held_out.shape[1], d_sae=d_sae, seed=seed, progress=progress, **training)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    saes, histories, rows = {}, {}, []
-    for name, activation, baseline, init in variants:
-        if (activation.name, name) in saes:
-            raise ValueError(f"There are two variants called {name!r} of {activation.name}; name them apart.")
-        sae = SAE(held_out.shape[1], d_sae, activation, baseline, init=init, seed=seed).to(device)
-        histories[activation.name, name] = train_or_load(sae, batches, progress=progress, **training)
-        scores = evaluate(sae, held_out, groups)
-        turned = sae.cosine_to_start()[scores.firing_frequency > 0].median().item()
-        row = {"architecture": activation.name, "baseline": name} | scores.row() | {"cosine_to_start": turned}
-        rows.append(row)
-        saes[activation.name, name] = sae.cpu()
+    rows = []
+    for (architecture, name), sae in saes.items():
+        scores = evaluate(sae.to(device), held_out, groups)
+        turned = sae.cpu().cosine_to_start()[scores.firing_frequency > 0].median().item()
+        rows.append({"architecture": architecture, "baseline": name} | scores.row() | {"cosine_to_start": turned})
     return saes, histories, pd.DataFrame(rows)
 
 

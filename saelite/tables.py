@@ -26,7 +26,7 @@ def show(table):
     """
     formats = FORMATS | {name: "{:.2%}" for name in table.columns if name.startswith("recovered")}
     formatters = {name.replace("_", " "): form.format for name, form in formats.items() if name in table}
-    named = table.rename(columns=lambda name: name.replace("_", " "))
+    named = table.rename(columns=lambda name: name.replace("_", " ")).rename_axis(columns=None)
     return HTML(
         named.to_html(
             index=False,
@@ -57,7 +57,8 @@ def reference_run(folder):
     Parameters
     ----------
     folder : path
-        With CSV tables and a ``record.json``; empty for no reference run.
+        With CSV tables and a ``record.json``, or with several such folders, whose tables of one name are put below each
+        other; empty for no reference run.
 
     Raises
     ------
@@ -67,15 +68,23 @@ def reference_run(folder):
     if not folder:
         return ReferenceRun({}, "")
     folder = Path(folder)
-    if not (folder / "record.json").is_file():
+    parts = [folder] if (folder / "record.json").is_file() else sorted(p.parent for p in folder.glob("*/record.json"))
+    if not parts:
         raise FileNotFoundError(
             f"There is no reference run in {folder}; it comes with the book's repository, so run this notebook there."
         )
-    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    tables = {}
+    for part in parts:
+        for path in sorted(part.glob("*.csv")):
+            tables.setdefault(path.stem, []).append(pd.read_csv(path))
+    labels = "\n\n".join(_label(json.loads((part / "record.json").read_text(encoding="utf-8"))) for part in parts)
+    return ReferenceRun({name: pd.concat(some, ignore_index=True) for name, some in tables.items()}, labels)
+
+
+def _label(record):
     machine, commit = record["machine"], (record["commit"] or "unknown")[:10]
-    label = (
+    return (
         f"**Reference run, not made by this build.** Made on {record['date'][:10]} from commit `{commit}` in "
         f"{record['total_seconds'] / 60:.0f} minutes on {machine['cores']} cores "
         f"({machine['cpu']}, torch {machine['torch']}), by\n\n```\n{record['command']}\n```"
     )
-    return ReferenceRun({path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}, label)

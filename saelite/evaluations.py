@@ -1,0 +1,82 @@
+"""Evaluations of SAEs: what they share, and how a whole grid of SAEs goes through one.
+
+An evaluation is an object that is made once, with all that does not depend on the SAE: texts, a model's activations,
+prompts, floors. It is then called with one SAE after another. The four of the book are
+:class:`saelite.reconstruction.Reconstruction`, :class:`saelite.probing.Probing`,
+:class:`saelite.editing.Editing` and :class:`saelite.autointerp.AutoInterp`. Each has
+
+``evaluation(sae)``
+    A tidy table of one SAE's scores, one row an item: columns metric, item, score, and where they apply weight and
+    cluster (see :mod:`saelite.statistics`).
+``evaluation.references()``
+    What these scores are to be read against, measured on the same items: the same columns, and before them reference
+    (its name) and kind: "floor" (no skill), "ceiling" (the best known method) or "yardstick" (a plain method; what lies
+    above it is no surprise, and what lies below it is no proof).
+``evaluation.settings``
+    All that its tables follow from, as plain JSON values.
+``evaluation.paired``
+    Whether the items of two SAEs are the same, as texts are and latents are not.
+
+An SAE may be any ``torch.nn.Module`` with ``encode`` and ``decode`` from activations ``(batch, d_in)`` in the model's
+own units to codes ``(batch, d_sae)`` and back, so another library's will do.
+"""
+
+import hashlib
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from saelite import cache
+
+
+def over(saes, evaluation, *, progress=True):
+    """Score every SAE of a grid; what was scored before is read from the cache.
+
+    Parameters
+    ----------
+    saes : dict of (architecture, baseline) to SAE
+        As :func:`saelite.comparison.fit` gives it.
+    evaluation : one of the evaluations of this module's list
+
+    Returns
+    -------
+    pandas.DataFrame
+        What the evaluation gives, all SAEs below each other, with columns architecture and baseline in front.
+    """
+    quiet = {} if progress else {"disable": True}
+    bar = tqdm(saes.items(), desc=type(evaluation).__name__, ascii=True, mininterval=2, **quiet)
+    tables = {names: _remembered(evaluation, sae) for names, sae in bar}
+    return pd.concat(tables, names=["architecture", "baseline"]).reset_index(["architecture", "baseline"])
+
+
+def references(evaluation):
+    """The evaluation's floors and ceilings, read from the cache if they were measured before."""
+    return _remembered(evaluation)
+
+
+def fingerprint(sae):
+    """A hash of what an SAE computes: its class, its activation function's and every tensor of its state."""
+    activation = getattr(sae, "activation", None)
+    settings = getattr(activation, "settings", dict)()
+    digest = hashlib.sha256(f"{type(sae).__name__} {type(activation).__name__} {settings}".encode())
+    for name, tensor in sorted(sae.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _remembered(evaluation, sae=None):
+    code = sorted(Path(__file__).parent.glob("*.py"))
+    made_of = {
+        "evaluation": type(evaluation).__name__,
+        "settings": evaluation.settings,
+        "sae": None if sae is None else fingerprint(sae),
+        "code": hashlib.sha256(b"".join(file.read_bytes() for file in code)).hexdigest(),
+    }
+    file = cache.folder() / "tables" / f"{type(evaluation).__name__.lower()}-{cache.key(**made_of)}.parquet"
+    if not file.exists():
+        table = evaluation.references() if sae is None else evaluation(sae)
+        with cache.atomic_file(file) as made:
+            table.to_parquet(made, index=False)
+    return pd.read_parquet(file)

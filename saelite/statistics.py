@@ -1,0 +1,157 @@
+"""Intervals, differences and verdicts: what a table of items lets one say, and what it does not.
+
+Every evaluation gives one row an item. A score is a weighted mean over items, ``sum(weight * score) / sum(weight)``:
+the weight is 1 where items count alike, and an item's variance where the score is a share of variance. Intervals come
+from the bootstrap over clusters of items that are not independent of each other, such as the tokens of one text. They
+speak of other items like these. They do not speak of other seeds: seeds are shown as points.
+"""
+
+import numpy as np
+import pandas as pd
+from scipy.stats import bootstrap, norm
+
+RESAMPLES = 2000
+LEVEL = 0.95
+POWER = 0.8
+
+
+def summarise(items, by):
+    """Score, interval and number of items of every group of rows.
+
+    Parameters
+    ----------
+    items : pandas.DataFrame
+        Columns item and score; weight (1 if missing) and cluster (the item if missing).
+    by : list of str
+        The columns that tell groups apart.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `by`, then score, low, high (a 95% bootstrap interval over clusters; NaN from a single cluster), items.
+    """
+    rows = []
+    for names, group in items.groupby(by, sort=False, dropna=False):
+        sums, weights = _clustered(group).to_numpy().T
+        low, high = _interval((sums, weights), _ratio, paired=True) if len(sums) > 1 else (np.nan, np.nan)
+        row = {"score": sums.sum() / weights.sum(), "low": low, "high": high, "items": group["item"].nunique()}
+        rows.append(dict(zip(by, names, strict=True)) | row)
+    return pd.DataFrame(rows, columns=[*by, "score", "low", "high", "items"])
+
+
+def contrast(items, reference, *, margin, paired):
+    """How an SAE's score differs from another's, with an interval, and what that allows one to say.
+
+    Parameters
+    ----------
+    items, reference : pandas.DataFrame
+        Items of the two, as for :func:`summarise`.
+    margin : float, above 0
+        A difference smaller than this is of no interest.
+    paired : bool
+        Whether both were scored on the same items, as texts and entities are; latents of two SAEs do not pair.
+
+    Returns
+    -------
+    dict
+        difference (of `items` from `reference`), low, high (95% bootstrap interval), detectable (the smallest true
+        difference that a test at this level would have found with 80% power on items as many and as varied as these),
+        verdict (see :func:`verdict`).
+
+    Raises
+    ------
+    ValueError
+        If the items of the two are said to pair and are not the same.
+    """
+    if not margin > 0:
+        raise ValueError(f"The margin of equivalence is a difference above 0; it is {margin}.")
+    ours, theirs = _clustered(items), _clustered(reference)
+    if paired:
+        if set(ours.index) != set(theirs.index):
+            raise ValueError(
+                "These two were not scored on the same items, so they do not pair: score them again on one set of "
+                "items, or pass paired=False."
+            )
+        theirs = theirs.loc[ours.index]
+        data = (*ours.to_numpy().T, *theirs.to_numpy().T)
+        draws = _draws(data, lambda a, b, c, d, axis=-1: _ratio(a, b, axis) - _ratio(c, d, axis), paired=True)
+    else:
+        draws = _draws(ours.to_numpy().T, _ratio, paired=True)
+        draws = draws - _draws(theirs.to_numpy().T, _ratio, paired=True, seed=1)
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    sums = ours.sum(), theirs.sum()
+    difference = sums[0]["sum"] / sums[0]["weight"] - sums[1]["sum"] / sums[1]["weight"]
+    detectable = (norm.ppf((1 + LEVEL) / 2) + norm.ppf(POWER)) * draws.std(ddof=1)
+    return {
+        "difference": difference,
+        "low": low,
+        "high": high,
+        "detectable": detectable,
+        "verdict": verdict(low, high, margin),
+    }
+
+
+def verdict(low, high, margin):
+    """What an interval of a difference allows one to say, in words.
+
+    - *equivalent*: the whole interval lies within the margin on both sides of zero. This alone is a match.
+    - *better* or *worse*: the whole interval lies on one side of zero, and not all of it within the margin.
+    - *not told apart*: zero is possible and so is a difference beyond the margin. Not a match: too few items to say.
+    """
+    if not low <= high:
+        return "not measured"
+    if -margin < low and high < margin:
+        return "equivalent"
+    if low > 0:
+        return "better"
+    if high < 0:
+        return "worse"
+    return "not told apart"
+
+
+def rescaled(score, floor, ceiling):
+    """``(score - floor) / (ceiling - floor)``: where a score stands between what no skill and the best known skill get.
+
+    Parameters
+    ----------
+    score : float
+    floor, ceiling : mapping with score, low and high
+        Rows of :func:`summarise`.
+
+    Returns
+    -------
+    float
+        0 at the floor, 1 at the ceiling; NaN where the intervals of the two overlap: then there is nothing between.
+    """
+    if not floor["high"] < ceiling["low"]:
+        return np.nan
+    return (score - floor["score"]) / (ceiling["score"] - floor["score"])
+
+
+def _clustered(items):
+    """Weighted sums and weights of every cluster, so that a score is the ratio of their totals."""
+    weight = items["weight"] if "weight" in items else pd.Series(1.0, items.index)
+    cluster = items["cluster"] if "cluster" in items else items["item"]
+    table = pd.DataFrame({"sum": items["score"].astype(float) * weight, "weight": weight.astype(float)})
+    if table.isna().any(axis=None) or table.empty:
+        raise ValueError("There are no items, or a score is missing: leave out items that could not be scored.")
+    return table.groupby(cluster.to_numpy(), sort=False).sum()
+
+
+def _ratio(sums, weights, axis=-1):
+    return sums.sum(axis=axis) / weights.sum(axis=axis)
+
+
+def _draws(data, statistic, paired, seed=0):
+    """The bootstrap's draws of a statistic; constant where there is one cluster alone."""
+    if len(data[0]) == 1:
+        return np.full(RESAMPLES, np.nan)
+    made = bootstrap(
+        tuple(data), statistic, paired=paired, vectorized=True, n_resamples=RESAMPLES, batch=200,
+        method="percentile", rng=np.random.default_rng(seed),
+    )  # fmt: skip
+    return made.bootstrap_distribution
+
+
+def _interval(data, statistic, paired):
+    return np.quantile(_draws(data, statistic, paired), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
