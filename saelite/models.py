@@ -86,7 +86,7 @@ def load_model(name: str = "smollm2", *, device=None, dtype=None) -> LanguageMod
     if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ValueError(f"dtype={dtype!r} is not a floating type: give 'float32', 'bfloat16' or 'float16'.")
 
-    with _no_progress_bars():
+    with no_progress_bars():
         return _load(name, device, dtype)
 
 
@@ -213,7 +213,7 @@ def read_layer(
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
+def no_progress_bars() -> Iterator[None]:
     """Keep the library's own bars for loading weights, which show times, out of a notebook's output."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
