@@ -4,6 +4,9 @@ import html
 
 import pandas as pd
 import torch
+from torch.nn.functional import normalize
+
+from saelite.splicing import run_from
 
 # Columns side by side where there is room for them, else one below the other.
 GRID = "display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 1rem"
@@ -111,13 +114,54 @@ def _activation_at(of_latent, store, index, position, place):
     return float("nan")
 
 
+@torch.no_grad()
+def logit_effect(lm, sae, latents, n=6):
+    """The tokens that each latent's decoder direction raises and lowers most, read straight off the unembedding.
+
+    The direction goes through the model's final norm and unembedding, as if no layer lay between (the "logit lens");
+    layers above may do something else with it, so for an early layer this is a hint and no more.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        With its tokenizer.
+    sae : SAE
+    latents : int tensor
+    n : int
+        Tokens on each side.
+
+    Returns
+    -------
+    pandas.DataFrame, one row a latent
+        latent, raises and lowers (lists of str, strongest first).
+    """
+    latents = torch.as_tensor(latents, dtype=torch.long)
+    # Long enough for the norm's small constant not to matter; what the zero vector gives is no effect of a direction.
+    directions = 100 * normalize(sae.W_dec[latents.to(sae.W_dec.device)], dim=1)
+    hidden = torch.cat([torch.zeros_like(directions[:1]), directions]).unsqueeze(1) if len(latents) else None
+    rows = []
+    if hidden is not None:
+        logits = run_from(lm, hidden, lm.n_layers - 1, use_cache=False).logits[:, 0].float()
+        for latent, effect in zip(latents.tolist(), logits[1:] - logits[0], strict=True):
+            raised, lowered = effect.topk(n).indices, (-effect).topk(n).indices
+            rows.append(
+                {
+                    "latent": latent,
+                    "raises": [lm.tokenizer.decode([token]) for token in raised.tolist()],
+                    "lowers": [lm.tokenizer.decode([token]) for token in lowered.tolist()],
+                }
+            )
+    return pd.DataFrame(rows, columns=["latent", "raises", "lowers"])
+
+
 def contexts_html(tables, credit=""):
     """Tables of :func:`top_contexts` side by side, as HTML; every token is escaped.
 
     Parameters
     ----------
     tables : dict of str to pandas.DataFrame
-        A heading and its contexts, such as ``{"fully trained": ..., "Frozen Decoder": ...}``.
+        A heading and its contexts, such as ``{"fully trained": ..., "Frozen Decoder": ...}``; merged with
+        :func:`logit_effect`, the tokens that a latent raises and lowers are shown too.
     credit : str
         Who wrote the text, and under which licence.
 
@@ -141,6 +185,12 @@ def _column(table):
         strongest = contexts["activation"].max()
         lines = "".join(f"<li>{_line(c.tokens, c.activations, strongest)}</li>" for c in contexts.itertuples())
         head = f"latent {latent}, fires on {contexts['frequency'].iloc[0]:.2%} of tokens"
+        for effect in ("raises", "lowers"):
+            if effect in contexts:
+                tokens = " ".join(
+                    f"<code>{html.escape(repr(token)[1:-1])}</code>" for token in contexts[effect].iloc[0]
+                )
+                head += f"<br>{effect} {tokens}"
         blocks.append(f"<p>{head}</p><ol>{lines}</ol>")
     return "".join(blocks)
 

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tiny import tiny_model
 
 from saelite.activation_functions import TopK
-from saelite.latents import contexts_html, draw_latents, top_contexts
+from saelite.latents import contexts_html, draw_latents, logit_effect, top_contexts
 from saelite.sae import SAE
 
 
@@ -86,3 +87,25 @@ def test_text_is_escaped():
 
 def test_nothing_to_show_is_said():
     assert "None of the latents" in contexts_html({"dead": top_contexts(calibrated(Store()), Store(), [], Tokenizer())})
+
+
+def test_logit_effect_is_the_norm_and_the_unembedding_of_the_direction():
+    lm = tiny_model()
+    sae = SAE(16, 8, TopK(2))
+    effects = logit_effect(lm, sae, torch.tensor([5, 2]), n=3)
+    assert effects["latent"].tolist() == [5, 2]
+    for effect in effects.itertuples():
+        direction = sae.W_dec[effect.latent].detach()
+        normed = direction / direction.square().mean().sqrt() * lm.model.model.norm.weight
+        order = (lm.model.lm_head.weight @ normed).argsort(descending=True).tolist()
+        assert effect.raises == [lm.tokenizer.decode([token]) for token in order[:3]]
+        assert effect.lowers == [lm.tokenizer.decode([token]) for token in order[:-4:-1]]
+    assert logit_effect(lm, sae, []).empty
+
+
+def test_effects_are_shown_and_escaped():
+    contexts = pd.DataFrame(
+        [{"latent": 3, "frequency": 0.1, "activation": 2.0, "tokens": ["a"], "activations": [2.0]}]
+    ).merge(pd.DataFrame([{"latent": 3, "raises": ["<script>", "\n"], "lowers": ["b"]}]))
+    page = contexts_html({"trained": contexts})
+    assert "raises <code>&lt;script&gt;</code>" in page and "<script>" not in page and "\\n</code>" in page
