@@ -38,6 +38,48 @@ def thousands():
     return EngFormatter(sep="")
 
 
+def scores_by_variant(table, lines, paper=None, *, score="score", xlabel, xlim=(0, 1)):
+    """A score of each SAE with its interval, floors and ceilings as lines, the paper's values as open marks.
+
+    Parameters
+    ----------
+    table : DataFrame with columns architecture, baseline, low, high and `score`
+    lines : dict of str to float
+        Floors, ceilings and nulls by name.
+    paper : dict of (architecture, baseline) to float, optional
+        The paper's values for Gemma-2-2B, layer 12, L0 160.
+    score : str
+    xlabel : str
+    xlim : (float, float)
+        The least that the axis spans; it grows to hold every interval.
+    """
+    places = {names: i for i, names in enumerate(zip(table["architecture"], table["baseline"], strict=True))}
+    figure, axes = plt.subplots(figsize=(7, 1.6 + 0.42 * len(places)))
+    for row in table.itertuples():
+        value, y, colour = getattr(row, score), places[row.architecture, row.baseline], COLOURS.get(row.baseline, GREY)
+        spread = [[value - row.low], [row.high - value]]
+        axes.errorbar(value, y, xerr=np.nan_to_num(spread), fmt="o", color=colour, capsize=3, markersize=7)
+        axes.annotate(
+            f"{value:.2f}", (value, y), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=9, color=colour
+        )
+        if paper and (row.architecture, row.baseline) in paper:
+            axes.plot(paper[row.architecture, row.baseline], y, "D", mfc="none", mec=GREY, ms=6)
+    if paper:
+        axes.plot([], [], "D", mfc="none", mec=GREY, ms=6, label="paper, Gemma-2-2B layer 12, L0 160")
+    for line, (name, value) in zip((":", "--", "-.", (0, (5, 1))) * 3, lines.items(), strict=False):
+        axes.axvline(value, color=GREY, linestyle=line, linewidth=1.2, label=f"{name}: {value:z.2f}")
+    axes.set_yticks(list(places.values()), [f"{a}, {b}" for a, b in places])
+    axes.set_ylim(len(places) - 0.4, -0.8)
+    low, high = (
+        np.nanmin([table["low"].min(), table[score].min()]),
+        np.nanmax([table["high"].max(), table[score].max()]),
+    )
+    axes.set_xlim(min(xlim[0], low) - 0.03, max(xlim[1], high))
+    axes.set_xlabel(xlabel)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+    return figure
+
+
 def explained_variance_by_variant(table, nulls, paper=None):
     """Explained variance of each SAE with its interval, the nulls as lines, the paper's values as open marks.
 
@@ -47,35 +89,57 @@ def explained_variance_by_variant(table, nulls, paper=None):
     nulls : DataFrame with columns null, explained_variance
     paper : dict of (architecture, baseline) to float, optional
     """
-    architectures = list(dict.fromkeys(table["architecture"]))
-    baselines = list(dict.fromkeys(table["baseline"]))
-    figure, axes = plt.subplots(figsize=(7, 1.6 + 0.42 * len(architectures) * len(baselines)))
-    places = {}
-    for architecture in architectures:
-        for baseline in baselines:
-            if ((table["architecture"] == architecture) & (table["baseline"] == baseline)).any():
-                places[architecture, baseline] = len(places)
-    for row in table.itertuples():
-        y = places[row.architecture, row.baseline]
-        colour = COLOURS.get(row.baseline, GREY)
-        spread = [[row.explained_variance - row.low], [row.high - row.explained_variance]]
-        axes.errorbar(row.explained_variance, y, xerr=spread, fmt="o", color=colour, capsize=3, markersize=7)
-        axes.annotate(
-            f"{row.explained_variance:.2f}", (row.explained_variance, y), xytext=(0, 7),
-            textcoords="offset points", ha="center", fontsize=9, color=colour,
-        )  # fmt: skip
-        if paper and (row.architecture, row.baseline) in paper:
-            axes.plot(paper[row.architecture, row.baseline], y, "D", mfc="none", mec=GREY, ms=6)
-    if paper:
-        axes.plot([], [], "D", mfc="none", mec=GREY, ms=6, label="paper, Gemma-2-2B layer 12, L0 160")
-    for line, null in zip((":", "--", "-."), nulls.itertuples(), strict=False):
-        label = f"{null.null}: {null.explained_variance:z.2f}"
-        axes.axvline(null.explained_variance, color=GREY, linestyle=line, linewidth=1.2, label=label)
-    axes.set_yticks(list(places.values()), [f"{a}, {b}" for a, b in places])
-    axes.set_ylim(len(places) - 0.4, -0.8)
-    axes.set_xlim(min(-0.03, table["low"].min() - 0.03), 1)
-    axes.set_xlabel("explained variance on held-out activations")
-    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+    lines = dict(zip(nulls["null"], nulls["explained_variance"], strict=True))
+    label = "explained variance on held-out activations"
+    return scores_by_variant(table, lines, paper, score="explained_variance", xlabel=label)
+
+
+def scorecard(card, paper=None):
+    """Every metric of a scorecard in a panel of its own: SAEs as dots with intervals, between floor and ceiling.
+
+    Parameters
+    ----------
+    card : DataFrame
+        From :func:`saelite.scorecard.scorecard`.
+    paper : DataFrame with columns architecture, baseline, metric, score; optional
+        The paper's scores, as open diamonds.
+    """
+    metrics, baselines = list(dict.fromkeys(card["metric"])), list(dict.fromkeys(card["baseline"]))
+    architectures = list(dict.fromkeys(card["architecture"]))
+    rows = -(-len(metrics) // 2)
+    size = (7, 0.9 + rows * (0.55 + 0.33 * len(baselines)))
+    figure, grid = plt.subplots(rows, 2, figsize=size, sharey=True, squeeze=False)
+    offsets = dict(zip(architectures, np.linspace(-0.18, 0.18, len(architectures)), strict=True))
+    marks = dict(zip(architectures, "osvP*X" * len(architectures), strict=False))
+    for axes, metric in zip(grid.flat, metrics, strict=False):
+        panel = card[card["metric"] == metric]
+        for row in panel.itertuples():
+            y = baselines.index(row.baseline) + offsets[row.architecture]
+            spread = np.nan_to_num([[row.score - row.low], [row.high - row.score]])
+            axes.errorbar(
+                row.score, y, xerr=spread, fmt=marks[row.architecture], color=COLOURS.get(row.baseline, GREY), ms=5
+            )
+        if paper is not None:
+            of_paper = paper[(paper["metric"] == metric) & paper["baseline"].isin(baselines)]
+            for row in of_paper[of_paper["architecture"].isin(architectures)].itertuples():
+                y = baselines.index(row.baseline) + offsets[row.architecture]
+                axes.plot(row.score, y, "D", mfc="none", mec=GREY, ms=4)
+        for name, line in (("floor", ":"), ("ceiling", "--")):
+            axes.axvline(panel[name].iloc[0], color=GREY, linestyle=line, linewidth=1.2)  # NaN draws nothing
+        axes.set_title(metric, fontsize=10)
+        axes.tick_params(labelsize=8)
+    for axes in grid.flat[len(metrics) :]:
+        axes.set_visible(False)
+    grid[0, 0].set_yticks(range(len(baselines)), baselines)
+    grid[0, 0].set_ylim(len(baselines) - 0.5, -0.5)
+    handles = [plt.Line2D([], [], marker=marks[name], linestyle="", color=GREY, label=name) for name in architectures]
+    handles += [
+        plt.Line2D([], [], color=GREY, linestyle=line, label=n) for n, line in (("floor", ":"), ("ceiling", "--"))
+    ]
+    if paper is not None:
+        look = {"marker": "D", "linestyle": "", "mfc": "none", "mec": GREY}
+        handles.append(plt.Line2D([], [], **look, label="paper, Gemma-2-2B layer 12"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
 

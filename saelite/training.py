@@ -7,6 +7,7 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -104,7 +105,8 @@ def train(
     -------
     pandas.DataFrame, one row every `log_every` steps: step, samples, lr, loss, explained_variance (of the training
     batch), l0, dead (share of latents that have not fired since the last row), cosine_to_start (median over the decoder
-    directions of the others), coefficient (of the penalty, where there is one), seconds.
+    directions of the others; with _p10 and _p90 the tenths at either end), coefficient (of the penalty, where there is
+    one), seconds.
 
     Raises
     ------
@@ -281,8 +283,10 @@ class _Run:
             "explained_variance": 1 - (error.square().sum() / (x - x.mean(dim=0)).square().sum()).item(),
             "l0": active.sum().item() / len(x),
             "dead": 1 - alive.float().mean().item(),
-            "cosine_to_start": self.sae.cosine_to_start()[alive].median().item(),
         }
+        cosines = self.sae.cosine_to_start()[alive].numpy()
+        of_cosines = np.quantile(cosines, [0.1, 0.5, 0.9]).tolist() if len(cosines) else [np.nan] * 3
+        row |= dict(zip(("cosine_to_start_p10", "cosine_to_start", "cosine_to_start_p90"), of_cosines, strict=True))
         if hasattr(self.sae.activation, "coefficient"):
             row["coefficient"] = self.sae.activation.coefficient.item()
         row |= watch(self.sae) if watch else {}

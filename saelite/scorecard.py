@@ -1,0 +1,95 @@
+"""The scorecard: every score beside its floor and ceiling, and what it allows one to say of trained against frozen."""
+
+import numpy as np
+import pandas as pd
+
+from saelite import evaluations
+from saelite.statistics import contrast, rescaled, summarise
+
+TRAINED = "fully trained"
+
+
+def scorecard(saes, measured, *, progress=True):
+    """Put SAEs through evaluations and read each score against its floor, its ceiling and the fully trained SAE.
+
+    Parameters
+    ----------
+    saes : dict of (architecture, baseline) to SAE
+        One of each architecture is called "fully trained"; see :func:`saelite.comparison.fit`.
+    measured : list of (evaluation, dict of metric to margin)
+        An evaluation of :mod:`saelite.evaluations`, which of its metrics to take, and for each the largest difference
+        that is of no interest.
+
+    Returns
+    -------
+    pandas.DataFrame, one row an SAE and metric
+        architecture, baseline, metric, score, low, high, items; floor and ceiling (the highest and the lowest that were
+        measured for the metric), with their names; rescaled (0 at the floor, 1 at the ceiling, NaN where these two
+        cannot be told apart); and against the fully trained SAE of the architecture difference, difference_low,
+        difference_high, detectable, margin and verdict, as :func:`saelite.statistics.contrast` has them; but where the
+        fully trained SAE's interval reaches down to the floor, equivalent becomes "nothing to match".
+    """
+    tables = []
+    for evaluation, margins in measured:
+        items = evaluations.over(saes, evaluation, progress=progress)
+        limits = summarise(evaluations.references(evaluation), ["metric", "kind", "reference"])
+        for metric, margin in margins.items():
+            of_metric = items[items["metric"] == metric]
+            if of_metric.empty:
+                raise ValueError(
+                    f"{type(evaluation).__name__} has no metric {metric!r}; it has {sorted(set(items['metric']))}."
+                )
+            table = summarise(of_metric, ["architecture", "baseline", "metric"])
+            table = table.merge(against_trained(of_metric, margin=margin, paired=evaluation.paired), how="left")
+            tables.append(_without_hollow_matches(_within(table, limits[limits["metric"] == metric])))
+    return pd.concat(tables, ignore_index=True)
+
+
+def against_trained(items, *, margin, paired):
+    """How every baseline's score differs from that of the fully trained SAE of its architecture.
+
+    Parameters
+    ----------
+    items : pandas.DataFrame
+        As :func:`saelite.evaluations.over` gives them.
+    margin, paired
+        As in :func:`saelite.statistics.contrast`.
+
+    Returns
+    -------
+    pandas.DataFrame, one row a metric, architecture and baseline
+        metric, architecture, baseline, difference, difference_low, difference_high, detectable, margin, verdict. An
+        architecture without a fully trained SAE, or whose items are none, is left out.
+    """
+    rows = []
+    for (metric, architecture), group in items.groupby(["metric", "architecture"], sort=False):
+        trained = group[group["baseline"] == TRAINED]
+        for baseline, own in group[group["baseline"] != TRAINED].groupby("baseline", sort=False):
+            if len(trained):
+                found = contrast(own, trained, margin=margin, paired=paired)
+                found |= {"difference_low": found.pop("low"), "difference_high": found.pop("high")}
+                rows.append(
+                    {"metric": metric, "architecture": architecture, "baseline": baseline, "margin": margin} | found
+                )
+    columns = ["metric", "architecture", "baseline", "difference", "difference_low", "difference_high"]
+    return pd.DataFrame(rows, columns=[*columns, "detectable", "margin", "verdict"])
+
+
+def _within(table, limits):
+    """Add to the scores of one metric the highest floor, the lowest ceiling, and where between them each stands."""
+    floors, ceilings = limits[limits["kind"] == "floor"], limits[limits["kind"] == "ceiling"]
+    floor = floors.loc[floors["score"].idxmax()] if len(floors) else None
+    ceiling = ceilings.loc[ceilings["score"].idxmin()] if len(ceilings) else None
+    for name, limit in (("floor", floor), ("ceiling", ceiling)):
+        table[name] = np.nan if limit is None else limit["score"]
+        table[f"{name}_is"] = None if limit is None else limit["reference"]
+    both = floor is not None and ceiling is not None
+    return table.assign(rescaled=[rescaled(score, floor, ceiling) if both else np.nan for score in table["score"]])
+
+
+def _without_hollow_matches(table):
+    """A baseline that matches a trained SAE which is itself at the floor has matched nothing."""
+    trained = table[table["baseline"] == TRAINED].set_index("architecture")
+    at_floor = table["architecture"].map(~(trained["low"] > trained["floor"]) & trained["floor"].notna()).fillna(False)
+    hollow = at_floor.astype(bool) & (table["verdict"] == "equivalent")
+    return table.assign(verdict=table["verdict"].mask(hollow, "nothing to match"))

@@ -1,0 +1,84 @@
+"""A scorecard's rows follow from items, floors and ceilings; checked on made-up ones whose answers are known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from saelite.activation_functions import TopK
+from saelite.sae import SAE
+from saelite.scorecard import against_trained, scorecard
+
+rng = np.random.default_rng(0)
+NOISE = rng.normal(0, 0.2, 80)
+
+
+class MadeUp:
+    """Scores items by an SAE's seed: trained 0.8, the same 0.8, worse 0.6, unknown (few, very different items)."""
+
+    paired = True
+    means = {0: 0.8, 1: 0.8, 2: 0.6}
+
+    def __init__(self):
+        self.settings = {}
+
+    def __call__(self, sae):
+        own = np.random.default_rng(sae.seed).normal(0, 0.001, 80)
+        return pd.DataFrame({"metric": "made up", "item": range(80), "score": self.means[sae.seed] + NOISE + own})
+
+    def references(self):
+        made = {("chance", "floor"): 0.5, ("worse chance", "floor"): 0.2, ("best known", "ceiling"): 0.95}
+        tables = {
+            names: pd.DataFrame({"metric": "made up", "item": range(80), "score": mean + NOISE})
+            for names, mean in made.items()
+        }
+        return pd.concat(tables, names=["reference", "kind"]).reset_index(["reference", "kind"])
+
+
+@pytest.fixture
+def card():
+    saes = {("TopK", name): SAE(8, 16, TopK(2), seed=i) for i, name in enumerate(("fully trained", "same", "worse"))}
+    return scorecard(saes, [(MadeUp(), {"made up": 0.02})], progress=False).set_index("baseline")
+
+
+def test_each_row_has_its_score_floor_ceiling_and_place_between(card):
+    assert card.loc["worse", "score"] == pytest.approx(0.6 + NOISE.mean(), abs=1e-3)
+    assert card["floor_is"].unique() == ["chance"] and card["ceiling_is"].unique() == ["best known"]
+    assert card.loc["fully trained", "rescaled"] == pytest.approx((0.8 - 0.5) / (0.95 - 0.5), abs=0.01)
+
+
+def test_verdicts_follow_from_the_paired_differences(card):
+    assert card["verdict"].fillna("").to_dict() == {"fully trained": "", "same": "equivalent", "worse": "worse"}
+    assert card.loc["worse", "difference"] == pytest.approx(-0.2, abs=1e-3)
+
+
+def test_a_metric_that_was_not_measured_is_refused():
+    saes = {("TopK", "fully trained"): SAE(8, 16, TopK(2))}
+    with pytest.raises(ValueError, match=r"MadeUp has no metric 'made down'; it has \['made up'\]"):
+        scorecard(saes, [(MadeUp(), {"made down": 0.02})], progress=False)
+
+
+def test_an_architecture_without_a_trained_sae_has_no_differences():
+    items = pd.DataFrame(
+        {"metric": "m", "architecture": "ReLU", "baseline": "Frozen Decoder", "item": [1, 2], "score": [0.0, 1.0]}
+    )
+    assert against_trained(items, margin=0.1, paired=True).empty
+
+
+def test_without_floors_and_ceilings_there_is_no_place_between():
+    class Alone(MadeUp):
+        def references(self):
+            return super().references().query("kind == 'floor'")
+
+    saes = {("TopK", "fully trained"): SAE(8, 16, TopK(2))}
+    row = scorecard(saes, [(Alone(), {"made up": 0.02})], progress=False).iloc[0]
+    assert np.isnan(row["ceiling"]) and np.isnan(row["rescaled"]) and row["floor_is"] == "chance"
+
+
+def test_matching_a_trained_sae_that_is_at_the_floor_is_no_match():
+    class AtFloor(MadeUp):
+        def references(self):
+            return super().references().assign(score=lambda table: table["score"] + 0.3)  # chance is 0.8 now
+
+    saes = {("TopK", name): SAE(8, 16, TopK(2), seed=i) for i, name in enumerate(("fully trained", "same", "worse"))}
+    card = scorecard(saes, [(AtFloor(), {"made up": 0.02})], progress=False).set_index("baseline")
+    assert card["verdict"].fillna("").to_dict() == {"fully trained": "", "same": "nothing to match", "worse": "worse"}
