@@ -1,6 +1,6 @@
 """Run one notebook once for every combination of some parameters' values, and keep what it found in small tables.
 
-    python book/sweep.py 02_synthetic_recovery -g "settings=[constant],[variable]" -g seed=0,1,2 \\
+    python book/sweep.py 02_synthetic_recovery -g "cells=[constant TopK],[variable TopK]" -g seed=0,1,2 \\
         -p samples 50000000 --out book/results/synthetic --jobs 2
 
 This makes *reference runs*: what takes too long for every build of the book is run once, and later notebooks and pages

@@ -25,7 +25,7 @@ l0: int = 20  # active latents per sample, and the mean number of features prese
 d_sae: int = 3200  # latents of each SAE
 sigma: float = 0.25  # standard deviation of the logarithm of a coefficient
 cells: list = ["constant TopK", "constant BatchTopK", "variable BatchTopK", "variable JumpReLU"]  # setting and architecture
-samples: int = 6_000_000  # samples that each SAE is trained on
+samples: int = 4_000_000  # samples that each SAE is trained on
 batch_size: int = 4096  # samples in a training batch
 test_samples: int = 20_000  # fresh samples that each SAE is tested on
 lr: float = 4e-3  # peak learning rate
@@ -295,7 +295,7 @@ Markdown(
 # (reference-runs)=
 # ## Reference runs
 #
-# Every cell of the paper's experiment, trained as long as above, from more than one seed; a seed changes the features, the
+# Every cell of the paper's experiment, trained for longer than above, from more than one seed; a seed changes the features, the
 # start and the samples. One architecture is ours: RelativeBatchTopK is BatchTopK in which pre-activations compete as shares
 # of their sample's norm; the [next chapter](03_recovery_puzzle) says why. These tables were not made by this build: they are
 # kept in `book/results/synthetic`, with the command that made them.

@@ -23,7 +23,7 @@ n_features: int = 3200  # true features
 d_in: int = 100  # dimensions of the activations
 l0: int = 20  # active latents per sample, and the mean number of features present in the constant setting
 d_sae: int = 3200  # latents of each SAE
-samples: int = 2_000_000  # samples that each SAE is trained on
+samples: int = 1_000_000  # samples that each SAE is trained on
 batch_size: int = 4096  # samples in a training batch
 lr: float = 4e-3  # peak learning rate
 threshold: float = 0.8  # cosine above which a feature counts as recovered
@@ -99,8 +99,8 @@ Markdown(
 # %% [markdown]
 # ## Trained, frozen, and in between
 #
-# Expect recovery near zero for all in this build, the fully trained SAE too: in the constant setting two million samples are
-# too few. What this page can compare is explained variance, the mean best cosine, and how much each rule would allow.
+# Expect recovery near zero for all in this build, the fully trained SAE too: in the constant setting so short a run is not
+# enough. What this page can compare is explained variance, the mean best cosine, and how much each rule would allow.
 
 # %%
 batches = world.batches(batch_size, max(1, samples // batch_size), seed=seed)

@@ -50,3 +50,20 @@ def test_every_parameter_has_a_type_a_fitting_default_and_a_comment(source):
 
 def test_quick_parameters_fit_the_notebooks():
     execute.plan([source.with_suffix(".ipynb") for source in SOURCES], file=ROOT / "book" / "params" / "quick.yaml")
+
+
+def parameters_of(source):
+    cells = nbformat.read(source.with_suffix(".ipynb"), as_version=4).cells
+    (cell,) = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    return {line.target.id: ast.literal_eval(line.value) for line in ast.parse(cell.source).body}
+
+
+@pytest.mark.parametrize("stem", ["09_reconstruction", "10_autointerp", "11_sparse_probing", "12_causal_editing"])
+def test_the_scorecard_asks_for_what_the_chapters_have_made(stem):
+    """Same defaults, same cache keys: else the scorecard would score the whole grid once more."""
+    chapter, card = (parameters_of(ROOT / "notebooks" / f"{name}.py") for name in (stem, "14_scorecard"))
+    if stem == "12_causal_editing":
+        assert chapter.pop("architectures") == card["edited"]
+    shared = set(chapter) & set(card) - {"reference"}
+    assert len(shared) >= 12
+    assert {name: chapter[name] for name in shared} == {name: card[name] for name in shared}

@@ -1,0 +1,263 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Reconstruction, and what the model makes of it
+#
+# {term}`Explained variance` asks how much of an activation an SAE keeps. But nobody wants an activation for its own sake: the
+# layers above read it. So put the reconstruction in the activation's place, let the model run on, and see how much worse it
+# predicts the next token. That is the second of the two scores that this chapter measures for the whole grid: fully trained
+# SAEs and the baselines of {cite:t}`korznikov2026sanity`.
+#
+# Then it asks a question of the paper's appendix: is training *lazy*? If an SAE reaches most of its explained variance while
+# its directions are still close to their random start, explained variance says little about directions.
+#
+# **Before you read on:** a {term}`Frozen Decoder` reconstructs with random directions. How much of what the model loses
+# without the layer does it give back: nearly nothing, half, nearly all?
+
+# %% tags=["parameters"]
+architectures: list = ["BatchTopK", "JumpReLU"]  # from ReLU, TopK, BatchTopK, JumpReLU
+model: str = "smollm2"  # language model: "smollm2" (embedded), or a transformers id or folder
+texts: str = "wikipedia-en"  # text set: "wikipedia-en" (embedded), or a datasets id, folder or file
+layer: int = 9  # decoder block whose output is read, counted from 0
+tokens: int = 400_000  # activations to harvest; a tenth is held out for testing
+l0: int = 40  # active latents per token
+expansion: int = 8  # latents per dimension of the activations
+batch_size: int = 1024  # activations in a training batch
+epochs: int = 1  # passes over the training activations
+lr: float = 3e-3  # peak learning rate
+seed: int = 0  # seed of the random directions
+spliced_tokens: int = 3000  # held-out tokens that the model predicts with the reconstruction in place
+margin: float = 0.02  # a difference in a share smaller than this is of no interest
+reference: str = ""  # folder of reference runs to show, made by book/sweep.py; empty leaves them out
+
+# %%
+import os
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import Markdown, display
+from matplotlib import pyplot as plt
+from torch.nn.functional import normalize
+
+from saelite import plots
+from saelite.activations import harvest
+from saelite.comparison import architectures_at, fit, papers_grid
+from saelite.corpora import load_texts
+from saelite.evaluations import over, references
+from saelite.models import check_layer, load_model
+from saelite.paper import paper_scores
+from saelite.reconstruction import EV, KL, LOSS, RECOVERED_MEAN, RECOVERED_ZERO, Reconstruction
+from saelite.scorecard import against_trained
+from saelite.statistics import summarise
+from saelite.tables import reference_run, show
+
+plots.style()
+
+# %%
+lm, corpus = load_model(model), load_texts(texts)
+check_layer(lm, layer)
+d_sae = expansion * lm.d_model
+activations = architectures_at(l0, architectures, d_sae)
+if 0.8 * tokens < batch_size:
+    raise ValueError(f"tokens={tokens} leave too few activations for a batch of {batch_size}: ask for more tokens.")
+store = harvest(lm, corpus, layer=layer, tokens=tokens)
+evaluation = Reconstruction(lm, store, tokens=spliced_tokens, l0=l0, d_sae=d_sae)
+
+# %% [markdown]
+# ## Floors and ceilings first
+#
+# The model with its own activations is the {term}`ceiling`. {term}`Floors <floor>` are the layer's output replaced by zero, by its
+# mean, and by what an untrained random dictionary makes of it. {term}`PCA` with as many components as the SAEs have active
+# latents is neither: it is what a plain method reaches.
+#
+# *Loss recovered* is the share of an ablation's damage that is avoided. It needs an ablation to compare with, and the choice
+# decides what the number means: look at what the *mean* and the untrained dictionary score when the comparison is *zero*.
+
+# %%
+METRICS = [EV, LOSS, KL, RECOVERED_ZERO, RECOVERED_MEAN]
+limits = summarise(references(evaluation), ["kind", "reference", "metric"])
+wide = limits.pivot(index=["kind", "reference"], columns="metric", values="score")[METRICS].reset_index()
+show(wide)
+
+# %% tags=["hide-input"]
+of = wide.set_index("reference")
+untrained = of.loc["untrained dictionary"]
+Markdown(
+    f"The model's own loss on these texts is {of.loc['the model itself', LOSS]:.2f} nats a token; with zero in the layer's place it "
+    f"is {of.loc['zero', LOSS]:.2f}, with the mean {of.loc['mean', LOSS]:.2f}. An untrained dictionary explains "
+    f"{untrained[EV]:.2f} of the variance and recovers {untrained[RECOVERED_ZERO]:.0%} of the loss when compared with zero, "
+    f"{untrained[RECOVERED_MEAN]:.0%} when compared with the mean. So much is had for nothing."
+)
+
+# %% [markdown]
+# ## Trained and frozen
+#
+# All SAEs of the grid are trained on the same activations in the same order. If an earlier chapter trained one, it is read
+# from the cache.
+
+# %%
+variants = papers_grid(activations, store.train[:50_000], d_sae=d_sae, seed=seed)
+saes, histories = fit(
+    variants, store.batches(batch_size, epochs=epochs, seed=seed), store.d_in, d_sae=d_sae, seed=seed, lr=lr
+)
+
+# %%
+items = over(saes, evaluation)
+summary = summarise(items, ["architecture", "baseline", "metric"])
+table = summary.pivot(index=["architecture", "baseline"], columns="metric", values="score")[METRICS]
+show(table.loc[list(saes)].reset_index())
+
+# %% mystnb={"image": {"alt": "Dot chart of explained variance on the spliced tokens with 95% intervals for each architecture and variant, with vertical lines for the floors and PCA, and diamonds for the paper's values."}, "figure": {"name": "fig-reconstruction-ev", "caption": "Explained variance on the tokens that are spliced below, with 95% bootstrap intervals over texts."}}
+plots.scores_by_variant(
+    summary[summary["metric"] == EV], {name: of.loc[name, EV] for name in of.index if name not in ("zero", "the model itself")},
+    paper_scores(EV), xlabel=EV,
+);  # fmt: skip
+
+# %% mystnb={"image": {"alt": "Dot chart of the share of loss recovered against mean ablation with 95% intervals for each architecture and variant, with vertical lines for an untrained dictionary and PCA."}, "figure": {"name": "fig-loss-recovered", "caption": "Share of the loss recovered, compared with putting the mean in the activation's place; 95% bootstrap intervals over texts."}}
+plots.scores_by_variant(
+    summary[summary["metric"] == RECOVERED_MEAN],
+    {name: of.loc[name, RECOVERED_MEAN] for name in of.index if name not in ("mean", "the model itself", "zero")},
+    xlabel="loss recovered, compared with the mean",
+);
+
+# %% [markdown]
+# ### Told apart?
+#
+# The same texts were scored with every SAE, so differences are paired by text. *Detectable* is the smallest difference that
+# a sample like this would have found four times in five; a verdict of *equivalent* needs the whole interval to lie within the
+# margin.
+
+# %%
+shares = items[items["metric"].isin([EV, RECOVERED_ZERO, RECOVERED_MEAN])]
+contrasts = against_trained(shares, margin=margin, paired=True)
+show(contrasts)
+
+# %% tags=["hide-input"]
+lines = []
+for metric, group in contrasts.groupby("metric", sort=False):
+    nearest = group.loc[group["difference"].idxmax()]
+    found = group["verdict"].value_counts()
+    lines.append(
+        f"- **{metric}**: of {len(group)} baseline SAEs "
+        + ", ".join(f"{count} {verdict}" for verdict, count in found.items())
+        + f". The nearest to its trained SAE is {nearest['architecture']}, {nearest['baseline']}: difference {nearest['difference']:+.3f} "
+        f"[{nearest['difference_low']:+.3f}, {nearest['difference_high']:+.3f}]."
+    )
+Markdown("\n".join(lines) + "\n\nFrom one seed: the intervals speak of other texts, not of other random starts.")
+
+# %% [markdown]
+# ## Is training lazy?
+#
+# The curves show explained variance and, below, the {term}`cosine <cosine similarity>` of the decoder's directions to their start, for
+# the SAEs whose decoder may turn. *Lazy* would be: the upper curve is done while the lower one is still near 1.
+
+# %% mystnb={"image": {"alt": "Line charts over training for each architecture: explained variance above, and below the median cosine of decoder directions to their start with a band for the middle 80 percent."}, "figure": {"name": "fig-lazy", "caption": "Explained variance of training batches (top), and cosine of decoder directions to their start (bottom: median, and the band that holds the middle 80% of live latents)."}}
+turning = ("fully trained", "Soft-Frozen Decoder")
+figure, grid = plt.subplots(2, len(activations), figsize=(3.6 * len(activations), 5), sharex=True, sharey="row", squeeze=False)
+for column, activation in enumerate(activations):
+    for baseline, line in zip(turning, ("-", "--"), strict=True):
+        history = histories[activation.name, baseline]
+        look = {"color": plots.COLOURS[baseline], "linestyle": line, "label": baseline}
+        grid[0, column].plot(history["samples"], history["explained_variance"], **look)
+        grid[1, column].plot(history["samples"], history["cosine_to_start"], **look)
+        band = history["cosine_to_start_p10"], history["cosine_to_start_p90"]
+        grid[1, column].fill_between(history["samples"], *band, color=look["color"], alpha=0.2, linewidth=0)
+    grid[0, column].set_title(activation.name)
+    grid[1, column].set(xlabel="activations seen in training", ylim=(0, 1.02))
+    grid[1, column].xaxis.set_major_formatter(plots.thousands())
+grid[0, 0].set_ylabel("explained variance")
+grid[1, 0].set_ylabel("cosine to start")
+grid[1, 0].legend(fontsize=9, loc="lower left");
+
+# %%
+rows = []
+for (architecture, baseline), history in histories.items():
+    if baseline in turning:
+        for share in (0.05, 0.1, 1.0):
+            row = history.iloc[(history["step"] - share * history["step"].max()).abs().argmin()]
+            of_end = row["explained_variance"] / history["explained_variance"].iloc[-1]
+            rows.append(
+                {
+                    "architecture": architecture, "baseline": baseline, "share of training": share,
+                    "explained_variance": row["explained_variance"], "of its end": of_end,
+                    "cosine to start, 10%": row["cosine_to_start_p10"], "median": row["cosine_to_start"],
+                    "90%": row["cosine_to_start_p90"],
+                }
+            )  # fmt: skip
+lazy = pd.DataFrame(rows)
+show(lazy)
+
+# %% [markdown]
+# ### The same way, as far as allowed?
+#
+# A {term}`Soft-Frozen Decoder` starts where the fully trained one starts, but each direction must stay near its start. Take the part
+# of each direction that is new, at right angles to the start: does it point where the fully trained SAE's new part points? For
+# unrelated directions the cosine would be 0, give or take $1/\sqrt{n}$.
+
+
+# %%
+def moved(sae):
+    """The part of each decoder direction that its start did not have, as unit vectors; zero where nothing moved."""
+    directions = normalize(sae.W_dec.detach(), dim=1)
+    along = (directions * sae.W_dec_start).sum(dim=1, keepdim=True)
+    return normalize(directions - along * sae.W_dec_start, dim=1)
+
+
+ways = {}
+for activation in activations:
+    soft, trained = saes[activation.name, "Soft-Frozen Decoder"], saes[activation.name, "fully trained"]
+    both = (soft.cosine_to_start() < 0.999) & (trained.cosine_to_start() < 0.999)
+    ways[activation.name] = (moved(soft) * moved(trained)).sum(dim=1)[both]
+
+# %% tags=["hide-input"]
+chance = lm.d_model**-0.5
+sentences = []
+for name, cosines in ways.items():
+    soft, trained = saes[name, "Soft-Frozen Decoder"].cosine_to_start(), saes[name, "fully trained"].cosine_to_start()
+    if len(cosines):
+        sentences.append(
+            f"**{name}**: of {d_sae:,} latents {len(cosines):,} moved in both; the new parts of their directions have a median cosine "
+            f"of {cosines.median():.2f}, where unrelated ones have {0:.2f} +- {chance:.2f}. Median cosine to the start: Soft-Frozen "
+            f"{soft.median():.2f}, fully trained {trained.median():.2f}."
+        )
+Markdown("\n\n".join(sentences) or "No latent moved in both.")
+
+# %% [markdown]
+# ## By L0, and for TopK and ReLU
+#
+# The paper finds that TopK's success on synthetic data does not carry over to real activations. Runs of this notebook with
+# other values of `l0` and `architectures` take longer than a build has; `book/sweep.py` makes them
+# ([How to run and rerun](../book/howto.md)).
+
+# %%
+runs = reference_run(reference)
+Markdown(runs.label or "This edition holds no longer runs of this chapter.")
+
+# %% tags=["hide-input"]
+if runs:
+    longer = runs.tables["reconstruction"]
+    by_l0 = longer[longer["metric"].isin([EV, RECOVERED_MEAN])].pivot_table(
+        index=["metric", "architecture", "baseline"], columns="l0", values="score", sort=False
+    )
+    display(show(by_l0.rename(columns=lambda value: f"L0 {value}").reset_index()))
+
+# %%
+results = Path(os.environ.get("SAELITE_RESULTS", "results"))
+results.mkdir(parents=True, exist_ok=True)
+summary.assign(l0=l0, layer=layer, seed=seed).to_json(results / "reconstruction.json", orient="records", indent=1)
+lazy.to_json(results / "lazy_training.json", orient="records", indent=1)
+
+# %% [markdown]
+# ## Key points
+#
+# - Loss recovered depends on what it is compared with. Against zero nearly everything scores high; ask what the mean, an
+#   untrained dictionary and PCA score on the same texts.
+# - Compare how far apart trained and frozen are on each score, not only which is higher.
+# - How fast explained variance rises, and how little directions have turned by then, are two curves to look at together.
+# - A Soft-Frozen direction may go where training wants it, only less far: it is a restricted SAE, not a random one.

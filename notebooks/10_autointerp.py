@@ -1,0 +1,308 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Auto-interpretability
+#
+# Can one say in words what a {term}`latent` is about? A judge reads the passages on which a latent is strongest and
+# describes it. Then it gets other passages, half of which make the latent fire, and says from the description alone
+# which. The share that it gets right is the latent's {term}`auto-interpretability` score. Guessing gets 0.5.
+#
+# The paper's judge is a language model, GPT-4o-mini, and gives latents of a fully trained SAE 0.90 on average and those of a
+# Soft-Frozen Decoder 0.88 ({cite:t}`korznikov2026sanity`; detection as in {cite:t}`paulo2024autointerp`). What does such a
+# score claim? That the description tells when the latent fires. Not that the latent matters to the model, nor that its
+# {term}`decoder direction` was learned: the decoder plays no part in when a latent fires.
+#
+# This book has to run with no network, so its default judges are two simple stand-ins, and every number says which
+# judge made it.
+#
+# - The **lexical** judge describes a latent by a few words (a token, or two in a row) and looks for them.
+# - The **embedding** judge describes it by the mean of sentence embeddings, and looks for passages near there.
+#
+# Each sees one kind of regularity only, so its scores are lower than a language model's need be, and are not to be set beside
+# the paper's digit by digit. **Write down two guesses:** which of the five SAEs below has the latents that are easiest to describe,
+# and what does an SAE score that was never trained?
+
+# %% tags=["parameters"]
+architectures: list = ["BatchTopK", "JumpReLU"]  # from ReLU, TopK, BatchTopK, JumpReLU
+model: str = "smollm2"  # language model: "smollm2" (embedded), or a transformers id or folder
+texts: str = "wikipedia-en"  # text set: "wikipedia-en" (embedded), or a datasets id, folder or file
+layer: int = 9  # decoder block whose output is read, counted from 0
+tokens: int = 400_000  # activations to harvest; a tenth is held out for testing
+l0: int = 40  # active latents per token; the paper's ratio of L0 to d_in gives 40 for d_in 576
+expansion: int = 8  # latents per dimension of the activations
+batch_size: int = 1024  # activations in a training batch
+epochs: int = 1  # passes over the training activations
+lr: float = 3e-3  # peak learning rate
+seed: int = 0  # seed of the random directions and of all that is drawn
+judge: str = "lexical, embedding"  # judges, with commas between: lexical, embedding, or a language model at judge_url
+judge_url: str = "https://api.openai.com/v1"  # OpenAI-compatible address; its key comes from OPENAI_API_KEY
+input_price: float = 0.0  # of a million tokens sent to a language model that judges, in any currency
+output_price: float = 0.0  # of a million tokens received from it
+tokens_scored: int = 100_000  # tokens that passages are cut from, counted from the end: the held-out tenth and more
+latents: int = 100  # latents drawn of each SAE
+described_by: int = 15  # passages that a description is made from
+tested_on: int = 50  # passages of each kind, firing and silent, in a test
+margin: float = 0.03  # a difference in score below this is of no interest
+rounds: int = 3  # rounds of the game "which of these two is the trained SAE?"
+
+# %%
+import html
+import os
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from IPython.display import HTML, Markdown
+
+from saelite import plots
+from saelite.activations import harvest
+from saelite.autointerp import DECILES, AutoInterp
+from saelite.comparison import architectures_at, fit, papers_grid
+from saelite.corpora import CREDITS, load_texts
+from saelite.evaluations import over, references
+from saelite.judges import EmbeddingJudge, LexicalJudge
+from saelite.latents import contexts_html, draw_latents, logit_effect, top_contexts
+from saelite.llm_judge import LLMJudge
+from saelite.metrics import evaluate
+from saelite.models import check_layer, load_model
+from saelite.statistics import contrast, summarise
+from saelite.tables import show
+
+plots.style()
+
+# %% [markdown]
+# What can be wrong with the parameters shows here, before anything long runs.
+
+# %%
+lm, corpus = load_model(model), load_texts(texts)
+check_layer(lm, layer)
+d_sae = expansion * lm.d_model
+activations = architectures_at(l0, architectures, d_sae)
+embedded = {"lexical": LexicalJudge, "embedding": EmbeddingJudge}
+prices = {"input_price": input_price, "output_price": output_price}
+judges = [
+    embedded[name]() if name in embedded else LLMJudge(name, judge_url, **prices)
+    for name in dict.fromkeys(part.strip() for part in judge.split(",") if part.strip())
+]
+if 0.8 * tokens < batch_size:
+    raise ValueError(f"tokens={tokens} leave too few activations for a batch of {batch_size}: ask for more tokens.")
+
+# %% [markdown]
+# The SAEs are those of the chapters before, with all of the paper's baselines that are not degenerate here.
+
+# %%
+store = harvest(lm, corpus, layer=layer, tokens=tokens)
+saes, histories = fit(
+    papers_grid(activations, store.train[:50_000], d_sae=d_sae, seed=seed),
+    store.batches(batch_size, epochs=epochs, seed=seed), store.d_in, d_sae=d_sae, seed=seed, lr=lr,
+)
+
+# %% [markdown]
+# ## The protocol
+#
+# Rows of text are cut into passages of at most 32 tokens. A latent fires on a passage if it does so on any token; how
+# strongly is the largest of its activations there. Latents are drawn at random among those that fire often enough to be described
+# and tested. Half of the *texts* serve for descriptions and the other half for tests, so that a judge cannot score by
+# recognising an article. The firing passages of a test are of varied strength, weak ones and strong ones alike: a
+# description that fits a latent's strongest passages alone is not a description of the latent.
+
+# %%
+interp = AutoInterp(
+    store, judges, lm.tokenizer, l0=l0, d_sae=d_sae, n_latents=latents, n_describe=described_by, n_test=tested_on,
+    min_test=max(1, min(10, tested_on // 2)), tokens_scored=tokens_scored, seed=seed,
+)
+items, yardsticks = over(saes, interp), references(interp)
+some = "".join(f"<li>{html.escape(passage.text)}</li>" for passage in interp.passages[:3])
+credit = CREDITS.get(texts, texts)
+HTML(f"<p>{len(interp.passages):,} passages, such as</p><ul>{some}</ul><p class='credit'>Text: {html.escape(credit)}</p>")
+
+# %% [markdown]
+# ## What is left out
+#
+# A latent that is too rare cannot be described or tested, and one that fires on nearly every passage cannot be tested
+# either. So the score speaks of the *eligible* ones. Rarer ones among them are tested on fewer passages than the rest, always with as
+# many silent ones.
+
+# %%
+NAMES = ["architecture", "baseline"]
+own = items[~items["metric"].str.endswith("shuffled descriptions")]
+left_out = own.groupby(NAMES, sort=False).agg(
+    latents=("latents", "first"), alive=("alive", "first"), eligible=("eligible", "first"), scored=("item", "nunique"),
+    fewest_tests=("tests", "min"), malformed=("malformed", "sum"), unanswered=("unanswered", "max"),
+).reset_index()
+missing = [", ".join(key) for key in saes if key not in set(zip(own["architecture"], own["baseline"], strict=True))]
+show(left_out) if len(left_out) else Markdown("No SAE has a latent that fires often enough to be scored.")
+
+# %%
+said = [f"- Of {name} no latent fires often enough to be scored: it is left out below." for name in missing]
+for one in judges:
+    if isinstance(one, LLMJudge):
+        said.append(f"- What {one.name} took in this run (answers of earlier runs come from the cache): {one.usage()}.")
+Markdown("\n".join(said) or "No SAE had to be left out.")
+
+# %% [markdown]
+# ## The scores
+#
+# Two floors stand beside each score. *Shuffled descriptions*: each latent is tested with the description of another
+# latent of the same SAE, which shows what the judge gets without knowing anything of the latent. *Untrained SAE*: a
+# random dictionary, calibrated and never trained; its latents are random directions of the activation space, so what it
+# scores above 0.5 is owed to the language model, the text and the protocol. *Neurons* are the coordinates of the activations themselves:
+# a yardstick that an SAE should beat. There is no ceiling but 1.
+
+# %%
+scores = summarise(own, [*NAMES, "metric"])
+above = own.assign(above=own["score"] > 0.7).groupby([*NAMES, "metric"], sort=False)["above"].mean()
+scores = scores.merge(above.rename("share above 0.7").reset_index())
+show(scores)
+
+# %%
+shuffled = summarise(items[items["metric"].str.endswith("shuffled descriptions")], [*NAMES, "metric"])
+floors = summarise(yardsticks, ["reference", "kind", "metric"])
+show(floors)
+
+# %%
+show(shuffled)
+
+# %% mystnb={"image": {"alt": "One panel a judge: the score of every drawn latent as a faint dot, one row a variant and architecture, with the mean and its 95% interval, lines for the untrained SAE and the neurons, and crosses for shuffled descriptions."}, "figure": {"name": "fig-autointerp", "caption": "Auto-interpretability by judge: each drawn latent (faint dots), the mean with its 95% interval over latents (dots), the same judge with shuffled descriptions (crosses), and as lines the untrained SAE and the neurons."}}
+rows = list(dict.fromkeys(zip(own["architecture"], own["baseline"], strict=True)))
+figure, panels = plt.subplots(1, len(judges), figsize=(7, 2 + 0.4 * max(1, len(rows))), sharey=True, squeeze=False)
+for axes, one in zip(panels[0], judges, strict=True):
+    metric = f"auto-interpretability ({one.name})"
+    for y, key in enumerate(rows):
+        colour = plots.COLOURS.get(key[1], plots.GREY)
+        mine = own[(own["metric"] == metric) & (own["architecture"] == key[0]) & (own["baseline"] == key[1])]
+        spread = np.random.default_rng(0).uniform(-0.3, 0.3, len(mine))
+        axes.plot(mine["score"], y + spread, ".", color=colour, alpha=0.25, markersize=3)
+        for line in scores[(scores[[*NAMES, "metric"]] == [*key, metric]).all(axis=1)].itertuples():
+            whiskers = np.nan_to_num([[line.score - line.low], [line.high - line.score]])
+            axes.errorbar(line.score, y, xerr=whiskers, fmt="o", color=colour, capsize=3, markeredgecolor="white")
+        floor = shuffled[(shuffled[NAMES] == list(key)).all(axis=1) & shuffled["metric"].str.startswith(metric)]
+        axes.plot(floor["score"], [y] * len(floor), "x", color=plots.GREY, label=None if y else "shuffled descriptions")
+    for style, line in zip(("--", ":"), floors[floors["metric"] == metric].itertuples(), strict=False):
+        axes.axvline(line.score, linestyle=style, color=plots.GREY, label=line.reference)
+    axes.set(title=f"{one.name} judge", xlabel="score, by latent", xlim=(0.2, 1))
+panels[0, 0].set_yticks(range(len(rows)), [", ".join(key) for key in rows])
+panels[0, 0].set_ylim(max(1, len(rows)) - 0.4, -0.6)
+handles, labels = panels[0, 0].get_legend_handles_labels()
+figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9);
+
+# %% [markdown]
+# ## The differences to the fully trained SAE
+#
+# Latents of two SAEs do not pair, so each mean keeps its own uncertainty. *Equivalent* means that the whole interval lies
+# within the margin; *not told apart* is no match, it only says that this many latents do not settle it. *Detectable* is the smallest true
+# difference that would have been found with 80% power.
+
+# %%
+differences = []
+for (architecture, metric), group in own.groupby(["architecture", "metric"], sort=False):
+    trained = group[group["baseline"] == "fully trained"]
+    for baseline, mine in group[group["baseline"] != "fully trained"].groupby("baseline", sort=False):
+        if len(trained):
+            found = contrast(mine, trained, margin=margin, paired=interp.paired)
+            differences.append({"architecture": architecture, "baseline": baseline, "metric": metric} | found)
+differences = pd.DataFrame(differences, columns=[
+    "architecture", "baseline", "metric", "difference", "low", "high", "detectable", "verdict",
+])
+show(differences)
+
+# %%
+lines = []
+for line in scores[scores["baseline"] == "fully trained"].itertuples():
+    untrained = floors[(floors["metric"] == line.metric) & (floors["reference"] == "untrained SAE")]["score"]
+    against = differences[(differences["architecture"] == line.architecture) & (differences["metric"] == line.metric)]
+    verdicts = "; ".join(f"{d.baseline} {d.difference:+.3f}, {d.verdict}" for d in against.itertuples())
+    beside = f" (untrained SAE {untrained.iloc[0]:.3f})" if len(untrained) else ""
+    lines.append(f"- **{line.architecture}, {line.metric}**: fully trained {line.score:.3f}{beside}. {verdicts}.")
+Markdown("\n".join(lines) or "No fully trained SAE was scored.")
+
+# %% [markdown]
+# The paper's values, on Gemma-2-2B at L0 160 with GPT-4o-mini as the judge, for BatchTopK: fully trained 0.90,
+# Soft-Frozen Decoder 0.88; about 30% of the Frozen Encoder's latents score above 0.7.
+
+# %% mystnb={"image": {"alt": "Line chart, one panel a judge: share of firing passages that the judge recognises, against the decile of the latent's activation on them, one line a variant, with the share of silent passages taken for firing ones as a dashed line."}, "figure": {"name": "fig-autointerp-deciles", "caption": "Share of firing passages that are recognised, by the decile of the latent's activation (1 is the weakest), for the first architecture. Dotted: the share of silent passages wrongly taken for firing ones."}}
+figure, panels = plt.subplots(1, len(judges), figsize=(7, 3.4), sharey=True, squeeze=False)
+for axes, one in zip(panels[0], judges, strict=True):
+    mine = own[own["metric"].eq(f"auto-interpretability ({one.name})") & own["architecture"].eq(activations[0].name)]
+    for baseline, group in mine.groupby("baseline", sort=False):
+        colour = plots.COLOURS.get(baseline, plots.GREY)
+        axes.plot(range(1, 11), group[DECILES].mean(), marker="o", markersize=4, color=colour, label=baseline)
+        axes.axhline(1 - group["on_silent"].mean(), color=colour, linestyle=":", linewidth=1)
+    axes.set(title=f"{one.name} judge", xlabel="decile of activation", ylim=(0, 1))
+panels[0, 0].set_ylabel("recognised")
+figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9);
+
+# %% [markdown]
+# ## Latents to read
+#
+# What a score stands for is best seen on latents: drawn at random, the trained SAE's beside one with frozen random
+# directions. Above each: how often it fires, and which tokens its direction raises and lowers when it is read straight
+# off the unembedding, as if no layer lay between.
+
+# %%
+def panel(sae, n, seed):
+    """Contexts and logit effects of latents drawn from those that fire on at least 20 held-out tokens."""
+    chosen = draw_latents(sae, store.held_out[:], n, seed=seed)
+    contexts = top_contexts(sae, store.held_out, chosen, lm.tokenizer, n=3)
+    return contexts.merge(logit_effect(lm, sae, chosen), on="latent")
+
+
+PAIR = "fully trained", "Frozen Decoder"
+first = activations[0].name
+HTML(contexts_html({f"{first}, {name}": panel(saes[first, name], 2, seed) for name in PAIR}, credit))
+
+# %% mystnb={"image": {"alt": "Histogram of firing frequencies of the latents of the fully trained SAE and of the Frozen Decoder, on a logarithmic axis."}, "figure": {"name": "fig-firing-density", "caption": "How often latents fire: share of held-out tokens, over all latents that fire at all."}}
+figure, axes = plt.subplots(figsize=(7, 2.8))
+for name in PAIR:
+    frequency = evaluate(saes[first, name], store.held_out[:]).firing_frequency.numpy()
+    fired = np.log10(frequency[frequency > 0])
+    share = np.full(len(fired), 1 / len(frequency))
+    label = f"{name} ({(frequency == 0).mean():.0%} never fire)"
+    axes.hist(fired, 40, weights=share, histtype="step", linewidth=1.8, color=plots.COLOURS[name], label=label)
+axes.set(xlabel="log10 of firing frequency", ylabel="share of latents")
+axes.legend(fontsize=9);
+
+# %% [markdown]
+# ## A blind round
+#
+# In each round, one latent comes from the fully trained SAE and one from the SAE with frozen random directions. Which is
+# which? Note your answers, A or B, before you open the cell below.
+
+# %%
+order = np.random.default_rng(seed + 1).permuted(np.tile(PAIR, (rounds, 1)), axis=1)
+drawn = {name: panel(saes[first, name], rounds, seed + 1) for name in PAIR}
+kept = {name: [group for _, group in table.groupby("latent", sort=False)] for name, table in drawn.items()}
+played = min(rounds, *map(len, kept.values()))
+HTML("".join(
+    f"<p>Round {i + 1}</p>" + contexts_html({letter: kept[name][i] for letter, name in zip("AB", order[i], strict=True)})
+    for i in range(played)
+) + f"<p class='credit'>Text: {html.escape(credit)}</p>")
+
+# %% tags=["hide-cell"]
+answers = "\n".join(f"- Round {i + 1}: {'AB'[list(order[i]).index('fully trained')]}" for i in range(played))
+Markdown(f"The fully trained SAE is\n\n{answers or '- nowhere: too few latents fire for a round'}")
+
+# %%
+results = Path(os.environ.get("SAELITE_RESULTS", "results"))
+results.mkdir(parents=True, exist_ok=True)
+for name, table in {"": scores, "_shuffled": shuffled, "_references": floors, "_differences": differences}.items():
+    made = table.assign(layer=layer, l0=l0, seed=seed)
+    made.to_json(results / f"autointerp{name}.json", orient="records", indent=1)
+
+# %% [markdown]
+# ## Key points
+#
+# - The score belongs to the judge as much as to the SAE: never quote it without the judge's name, and read it against
+#   the same judge's floor.
+# - It is a statement on *encoders*: when a latent fires. The Frozen Decoder's encoder is trained, so a good score of
+#   its latents says nothing for or against learned decoder directions.
+# - Descriptions made from the strongest passages fit strong activations best; look at the weak deciles before you
+#   say that a latent "is" its description.
+# - An untrained SAE is the floor that tells how much of a score is owed to the model and its text alone.

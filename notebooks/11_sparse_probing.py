@@ -1,0 +1,279 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Sparse probing
+#
+# Is this text French? Is it about geography? Is its author pleased? If an SAE has found the features that a model thinks in, a
+# single latent, or a few, should know. {term}`Sparse probing` asks exactly that: choose the *k* latents that differ most between texts
+# with a concept and texts without, and let a logistic regression answer from those *k* numbers alone.
+#
+# {cite:t}`korznikov2026sanity` find that SAEs with random frozen parts answer nearly as well as trained ones. But a probe gets help
+# that is easily overlooked: it may look through thousands of latents for one that fits. Among thousands of *random* directions, one
+# will fit somewhat too.
+#
+# **Before you read on, write down three accuracies**, where guessing gives 0.5: what will the best single latent of a trained SAE
+# reach, on average over all the questions below? The best single latent of an SAE with a random decoder? And the best single coordinate of the
+# model's own activation, with no SAE at all?
+
+# %% tags=["parameters"]
+architectures: list = ["BatchTopK", "JumpReLU"]  # from ReLU, TopK, BatchTopK, JumpReLU
+model: str = "smollm2"  # language model: "smollm2" (embedded), or a transformers id or folder
+texts: str = "wikipedia-en"  # text set that SAEs train on: "wikipedia-en" (embedded), or a datasets id, folder or file
+layer: int = 9  # decoder block whose output is read, counted from 0
+tokens: int = 400_000  # activations to harvest; a tenth is held out for testing
+l0: int = 40  # active latents per token; the paper's ratio of L0 to d_in gives 40 for d_in 576
+expansion: int = 8  # latents per dimension of the activations
+batch_size: int = 1024  # activations in a training batch
+epochs: int = 1  # passes over the training activations
+lr: float = 3e-3  # peak learning rate
+seed: int = 0  # seed of the random directions, of the choice of texts and of the floors
+tasks: list = ["profession", "sentiment", "language", "programming language", "topic"]  # or a datasets id with columns text and label
+per_label: int = 150  # texts of each label of a task; a third of them test the probes
+context: int = 48  # tokens of each text that are read
+k: list = [1, 2, 5, 20]  # numbers of latents that a probe may use
+margin: float = 0.02  # a difference in accuracy smaller than this is of no interest
+
+# %%
+import os
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import Markdown
+from matplotlib import pyplot as plt
+
+from saelite import plots
+from saelite.activations import harvest
+from saelite.comparison import architectures_at, fit, papers_grid
+from saelite.concepts import CREDITS, load_concepts
+from saelite.corpora import load_texts
+from saelite.evaluations import over, references
+from saelite.models import check_layer, load_model
+from saelite.paper import SITE, paper_table
+from saelite.probing import Probing
+from saelite.scorecard import against_trained
+from saelite.statistics import contrast, summarise
+from saelite.tables import show
+
+plots.style()
+
+# %% [markdown]
+# What can be wrong with the parameters shows here, before anything long runs.
+
+# %%
+lm, corpus = load_model(model), load_texts(texts)
+check_layer(lm, layer)
+d_sae = expansion * lm.d_model
+activations = architectures_at(l0, architectures, d_sae)
+if 0.8 * tokens < batch_size:
+    raise ValueError(f"tokens={tokens} leave too few activations for a batch of {batch_size}: ask for more tokens.")
+labelled = load_concepts(tasks, per_label=per_label, seed=seed)
+
+# %% [markdown]
+# ## The questions
+#
+# Five kinds of task, as in the paper. Each label against the others of the same task is one question; training and test texts of a
+# question are half *yes*, half *no*, so that guessing gives 0.5. No text is in both, and the split is made where texts could share more
+# than the concept: translations are split by message, source files by package.
+
+# %%
+evaluation = Probing(lm, labelled, layer=layer, context=context, k=k, seed=seed)
+counts = labelled.pivot_table(index="task", columns="split", values="text", aggfunc="size", sort=False)
+asked = pd.Series([concept.task for concept in evaluation.concepts]).value_counts()
+show(
+    pd.DataFrame(
+        {
+            "task": counts.index,
+            "labels": labelled.groupby("task", sort=False)["label"].unique().map(", ".join),
+            "questions": asked[counts.index].to_numpy(),
+            "training texts": counts["train"],
+            "test texts": counts["test"],
+            "source": [CREDITS.get(task, task) for task in counts.index],
+        }
+    )
+)
+
+# %% tags=["hide-input"]
+Markdown(
+    f"In all {len(evaluation.concepts)} questions. {evaluation.left_out} texts were left out since nothing remained of them without "
+    f"their first token. The probes read {len(evaluation.store):,} tokens."
+)
+
+# %% [markdown]
+# Two things to know of these data. An article on a composer *says* that she was a composer, so *profession* asks whether what was read a
+# few words ago can be found again, not what the model knows. And the articles of *profession* and *topic* are from the text set that
+# the SAEs of this book are trained on: the SAEs saw such texts, never a label. No probe saw a test text's label.
+#
+# ## Floors, yardsticks and the ceiling
+#
+# - The {term}`ceiling`: a *dense probe*, which reads all of the activation, averaged over the text.
+# - Two yardsticks that need no SAE: the best *k* *neurons*, here the coordinates of the activation itself, and the best *k*
+#   {term}`PCA` components, both chosen exactly as latents are.
+# - A {term}`floor`: training labels in random order.
+# - A second floor, of each SAE: *k* of its latents drawn at random among those that fire.
+
+# %%
+limits = summarise(references(evaluation), ["kind", "reference", "metric", "k"])
+show(limits.drop(columns="k"))
+
+# %% [markdown]
+# ## Trained and frozen
+#
+# If an earlier chapter trained these SAEs, they are read from the cache. Every SAE encodes every token once; all questions are answered
+# from those codes.
+
+# %%
+store = harvest(lm, corpus, layer=layer, tokens=tokens)
+variants = papers_grid(activations, store.train[:50_000], d_sae=d_sae, seed=seed)
+saes, _ = fit(variants, store.batches(batch_size, epochs=epochs, seed=seed), store.d_in, d_sae=d_sae, seed=seed, lr=lr)
+
+# %%
+items = over(saes, evaluation)
+summary = summarise(items, ["architecture", "baseline", "metric", "k"])
+chosen = [f"probe k={n}" for n in evaluation.k]
+scores = summary[summary["metric"].isin(chosen)]
+drawn = summary[~summary["metric"].isin(chosen)]
+
+# %% tags=["hide-input"]
+silent = items.groupby(["architecture", "baseline"], sort=False)["fired"].first()
+silent = [", ".join(names) for names, fired in silent.items() if fired == 0]
+Markdown(
+    "No latent of these SAEs fires on any training text, so their probes guess and their 0.5 is no finding: "
+    + "; ".join(silent)
+    if silent
+    else "Every SAE has latents that fire on these texts."
+)
+
+# %% mystnb={"image": {"alt": "Line charts of probe accuracy against the number of latents k, one panel an architecture, one line with intervals for each variant, with lines for the dense probe, best neurons and PCA components above and a grey band for random latents and shuffled labels below."}, "figure": {"name": "fig-probing", "caption": "Accuracy of sparse probes on test texts, mean over questions with 95% bootstrap intervals over questions. Grey lines: the dense probe and the two yardsticks. Grey band: the range of random latents over all SAEs of the panel; dotted: shuffled labels."}}
+places = {n: place for place, n in enumerate(evaluation.k)}
+figure, grid = plt.subplots(1, len(activations), figsize=(3.6 * len(activations), 4), sharey=True, squeeze=False)
+looks = dict(zip(limits["reference"].unique(), ("-", "--", "-.", ":"), strict=True))
+for axes, activation in zip(grid[0], activations, strict=True):
+    for reference, of_reference in limits.groupby("reference", sort=False):
+        axes.plot(of_reference["k"].map(places), of_reference["score"], looks[reference], color=plots.GREY, lw=1.2, label=reference)
+    band = drawn[drawn["architecture"] == activation.name].groupby("k")["score"]
+    axes.fill_between(places.values(), band.min(), band.max(), color=plots.GREY, alpha=0.3, lw=0, label="random latents")
+    for shift, (baseline, colour) in enumerate(plots.COLOURS.items()):
+        own = scores[(scores["architecture"] == activation.name) & (scores["baseline"] == baseline)]
+        spread = [own["score"] - own["low"], own["high"] - own["score"]]
+        at = own["k"].map(places) + 0.08 * (shift - 2)
+        axes.errorbar(at, own["score"], yerr=spread, fmt="o-", ms=4, lw=1, color=colour, label=baseline)
+    axes.set(title=activation.name, xlabel="latents k", xticks=list(places.values()), xticklabels=list(places))
+    axes.set_ylim(top=1.01)
+grid[0, 0].set_ylabel("accuracy on test texts")
+figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
+figure;
+
+# %%
+show(scores.drop(columns="k"))
+
+# %% [markdown]
+# ## Told apart?
+#
+# The same texts were asked of every SAE, so differences are paired; they are drawn over questions, since texts of one question are not
+# independent of each other. An interval so speaks of other questions like these. *Detectable* is the smallest difference that as many
+# questions would have shown four times in five.
+
+# %%
+contrasts = against_trained(items[items["metric"].isin(chosen)], margin=margin, paired=evaluation.paired)
+show(contrasts)
+
+# %% tags=["hide-input"]
+lines = []
+for (architecture, baseline), rows in contrasts.groupby(["architecture", "baseline"], sort=False):
+    worse = [metric.removeprefix("probe ") for metric in rows.loc[rows["verdict"] == "worse", "metric"]]
+    others = rows[rows["verdict"] != "worse"]
+    said = "; ".join(f"{row.metric.removeprefix('probe ')} {row.verdict} ({row.difference:+.3f})" for row in others.itertuples())
+    lines.append(
+        f"- **{architecture}, {baseline}**: worse than fully trained at {', '.join(worse) or 'no k'}"
+        + (f". Otherwise: {said}." if said else ".")
+    )
+Markdown("\n".join(lines) + "\n\nFrom one seed: the intervals speak of other questions, not of other random starts.")
+
+# %% [markdown]
+# And against no SAE at all: is choosing among an SAE's latents better than choosing among the activation's own coordinates?
+
+# %%
+without = references(evaluation)
+neurons = without[without["reference"] == "best neurons"]
+rows = []
+for metric in chosen:
+    for activation in activations:
+        own = items[(items["metric"] == metric) & (items["architecture"] == activation.name)]
+        own = own[own["baseline"] == "fully trained"]
+        found = contrast(own, neurons[neurons["metric"] == metric], margin=margin, paired=True)
+        found = {"metric": metric, "architecture": activation.name} | found
+        rows.append({name.replace("difference", "difference from best neurons"): value for name, value in found.items()})
+show(pd.DataFrame(rows))
+
+# %% [markdown]
+# ## By kind of task
+#
+# A mean over questions hides which questions. Accuracy of the fully trained SAEs and of the baselines, task by task, at the smallest and
+# the largest *k*; the first rows are references without an SAE.
+
+# %%
+ends = [f"probe k={n}" for n in sorted({evaluation.k[0], evaluation.k[-1]})]
+unaided = without.rename(columns={"reference": "baseline"}).assign(architecture="no SAE")
+both = pd.concat([unaided, items], ignore_index=True)
+both = both[both["metric"].isin(ends)]
+by_task = both.groupby(["metric", "architecture", "baseline", "task"], sort=False)["score"].mean().unstack("task")
+show(by_task[labelled["task"].unique()].reset_index())
+
+# %% tags=["hide-input"]
+pairs = items[items["metric"] == ends[-1]].groupby(["baseline", "task"], sort=False)["score"].mean().unstack("baseline")
+gap = (pairs["fully trained"] - pairs.drop(columns="fully trained").mean(axis=1)).sort_values()
+Markdown(
+    f"At {ends[-1].removeprefix('probe ')}, the trained SAEs lead the mean of the baselines by most on *{gap.index[-1]}* ({gap.iloc[-1]:+.3f}) "
+    f"and by least on *{gap.index[0]}* ({gap.iloc[0]:+.3f})."
+)
+
+# %% [markdown]
+# ## Beside the paper
+#
+# The paper's values are for Gemma-2-2B, layer 12, L0 160 ({cite:t}`korznikov2026sanity`), with data of its own; the paper does not say what
+# its standard deviations are over. Compare the order of the rows and the size of the gaps, not the digits. The *gap* columns are the
+# distance to the fully trained SAE of the same architecture.
+
+# %% tags=["hide-input"]
+paper = paper_table(SITE).query("metric in ['probe k=1', 'probe k=5']")
+paper = paper.pivot(index=["architecture", "baseline"], columns="metric", values="score").reset_index()
+paper = paper.rename(columns=lambda name: name.removeprefix("probe ") + ", paper" if name.startswith("probe ") else name)
+beside = scores.assign(metric=scores["metric"].str.removeprefix("probe ") + ", here")
+beside = beside.pivot(index=["architecture", "baseline"], columns="metric", values="score").reset_index()
+beside = beside[["architecture", "baseline"]].merge(paper, how="inner").merge(beside)
+for column in [f"k={n}, {where}" for n in (1, 5) for where in ("paper", "here") if f"k={n}, {where}" in beside]:
+    trained = beside["architecture"].map(beside[beside["baseline"] == "fully trained"].set_index("architecture")[column])
+    beside[f"gap, {column}"] = beside[column] - trained
+show(beside[["architecture", "baseline", *sorted(beside.columns[2:], key=lambda name: (name.startswith("gap"), name))]])
+
+# %%
+results = Path(os.environ.get("SAELITE_RESULTS", "results"))
+results.mkdir(parents=True, exist_ok=True)
+made_with = {"model": model, "layer": layer, "l0": l0, "seed": seed}
+summary.assign(**made_with).to_json(results / "sparse_probing.json", orient="records", indent=1)
+limits.assign(**made_with).to_json(results / "sparse_probing_references.json", orient="records", indent=1)
+contrasts.assign(**made_with).to_json(results / "sparse_probing_contrasts.json", orient="records", indent=1)
+by_concept = items.groupby(["architecture", "baseline", "metric", "concept"], sort=False)["score"].agg(["mean", "size"])
+by_concept.reset_index().assign(**made_with).to_json(results / "sparse_probing_by_concept.json", orient="records", indent=1)
+
+# %% [markdown]
+# ## Try it
+#
+# - Change `context`. A code averaged over more tokens is less sparse: what does that do to the lead over neurons?
+# - Name a labelled set of your own in `tasks`.
+#
+# ## Key points
+#
+# - A probe that may choose among thousands of latents does better than chance even where nothing was learned. Read its accuracy beside
+#   random latents, the best neurons and a dense probe, on the same texts.
+# - Compare each baseline with the trained SAE at several *k*. Whether a small *k* tells them apart is a question of how many questions were asked; *not told apart*
+#   is not *the same*.
+# - The score depends on choices that are not about SAEs: averaging over tokens, which concepts are asked, which texts stand against
+#   them, and how latents are chosen. With other choices the order may change; that is a limit of this chapter too.
+# - An easy question, such as a language's, is answered by a good many directions; a mean over tasks weighs it like a hard one.

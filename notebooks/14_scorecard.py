@@ -1,0 +1,266 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Scorecard
+#
+# Every score of the last chapters, side by side: fully trained SAEs, the random baselines of {cite:t}`korznikov2026sanity`,
+# floors, ceilings, intervals, and for each baseline a verdict. It is the table that the paper's claim is about: *do the usual
+# scores tell a trained SAE from one with random parts?*
+#
+# Three rules keep it fair.
+#
+# - **One baseline across all metrics.** The paper's headline takes its three baseline figures from different baselines.
+# - **A match is more than a difference that was not found.** A verdict of *equivalent* needs the whole interval of the
+#   difference to lie within a margin stated beforehand. If zero is possible and a larger difference too, the verdict is *not
+#   told apart*: the sample was too small to say.
+# - **Floor and ceiling.** A score of 0.5 is a lot or nothing; it depends on what no skill scores, and what the best known
+#   method does. A baseline that equals a trained SAE which is itself at the floor has matched nothing, and the verdict says
+#   *nothing to match*.
+#
+# **Before you scroll:** which of the metrics below will tell trained from frozen, and which will not?
+
+# %% tags=["parameters"]
+architectures: list = ["BatchTopK", "JumpReLU"]  # from ReLU, TopK, BatchTopK, JumpReLU
+model: str = "smollm2"  # language model: "smollm2" (embedded), or a transformers id or folder
+texts: str = "wikipedia-en"  # text set: "wikipedia-en" (embedded), or a datasets id, folder or file
+layer: int = 9  # decoder block whose output is read, counted from 0
+tokens: int = 400_000  # activations to harvest; a tenth is held out for testing
+l0: int = 40  # active latents per token
+expansion: int = 8  # latents per dimension of the activations
+batch_size: int = 1024  # activations in a training batch
+epochs: int = 1  # passes over the training activations
+lr: float = 3e-3  # peak learning rate
+seed: int = 0  # seed of the random directions
+edited: list = ["BatchTopK"]  # architectures that are put through causal editing; each adds minutes
+spliced_tokens: int = 3000  # held-out tokens that the model predicts with the reconstruction in place
+tokens_scored: int = 100_000  # tokens that passages for auto-interpretability are cut from
+latents: int = 100  # latents drawn of each SAE for auto-interpretability
+described_by: int = 15  # passages that a description is made from
+tested_on: int = 50  # passages of each kind, firing and silent, in a test
+tasks: list = ["profession", "sentiment", "language", "programming language", "topic"]  # or a datasets id with columns text and label
+per_label: int = 150  # texts of each label of a task; a third of them test the probes
+context: int = 48  # tokens of each text that probes read
+k: list = [1, 2, 5, 20]  # numbers of latents that a probe may use; 1 and 5 are shown here, as in the paper
+cities: int = 260  # largest cities whose facts the model is asked for
+known_of: int = 60  # an attribute that the model knows of fewer cities is left out
+pairs: int = 50  # held-out pairs of cities for each attribute
+steps: int = 15  # steps in which a mask over latents is learned
+reference: str = ""  # folder of reference runs to show, made by book/sweep.py; empty leaves them out
+
+# %%
+import os
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import Markdown, display
+
+from saelite import plots
+from saelite.activations import harvest
+from saelite.autointerp import AutoInterp
+from saelite.comparison import architectures_at, fit, papers_grid
+from saelite.concepts import load_concepts
+from saelite.corpora import load_texts
+from saelite.editing import Editing
+from saelite.facts import city_facts, known_facts
+from saelite.judges import EmbeddingJudge, LexicalJudge
+from saelite.models import check_layer, load_model
+from saelite.paper import SITE, paper_table
+from saelite.probing import Probing
+from saelite.reconstruction import EV, RECOVERED_MEAN, Reconstruction
+from saelite.scorecard import TRAINED, scorecard
+from saelite.statistics import LEVEL
+from saelite.tables import reference_run, show
+
+plots.style()
+
+# %%
+lm, corpus = load_model(model), load_texts(texts)
+check_layer(lm, layer)
+d_sae = expansion * lm.d_model
+activations = architectures_at(l0, architectures, d_sae)
+if not edited or not set(edited) <= set(architectures):
+    raise ValueError(f"edited={edited} must name one or more of the architectures {architectures}.")
+if 0.8 * tokens < batch_size:
+    raise ValueError(f"tokens={tokens} leave too few activations for a batch of {batch_size}: ask for more tokens.")
+store = harvest(lm, corpus, layer=layer, tokens=tokens)
+
+# %% [markdown]
+# ## What is measured, and which difference would matter
+#
+# The margins are ours and stated before anything is measured: a difference smaller than this is of no interest.
+
+# %%
+measured = [
+    (Reconstruction(lm, store, tokens=spliced_tokens, l0=l0, d_sae=d_sae), {EV: 0.02, RECOVERED_MEAN: 0.02}),
+    (
+        AutoInterp(
+            store, [LexicalJudge(), EmbeddingJudge()], lm.tokenizer, l0=l0, d_sae=d_sae, n_latents=latents, n_describe=described_by,
+            n_test=tested_on, min_test=max(1, min(10, tested_on // 2)), tokens_scored=tokens_scored, seed=seed,
+        ),
+        {"auto-interpretability (lexical)": 0.03, "auto-interpretability (embedding)": 0.03},
+    ),
+    (
+        Probing(lm, load_concepts(tasks, per_label=per_label, seed=seed), layer=layer, context=context, k=k, seed=seed),
+        {f"probe k={n}": 0.02 for n in k if n in (1, 5)},
+    ),
+]  # fmt: skip
+known = known_facts(lm, city_facts(cities), at_least=known_of)
+measured_of_some = [
+    (Editing(lm, known, layer=layer, pairs=pairs, steps=steps, seed=seed), {"causal editing": 0.03}),
+]
+
+# %% tags=["hide-input"]
+show(
+    pd.DataFrame(
+        [
+            {"metric": metric, "evaluation": type(evaluation).__name__, "margin": margin, "items": "the same for every SAE" if evaluation.paired else "each SAE's own"}
+            for evaluation, margins in measured + measured_of_some
+            for metric, margin in margins.items()
+        ]
+    )
+)
+
+# %% [markdown]
+# ## The whole grid
+#
+# SAEs and scores that an earlier chapter has made are read from the cache; the others are made now.
+
+# %%
+saes, _ = fit(
+    papers_grid(activations, store.train[:50_000], d_sae=d_sae, seed=seed),
+    store.batches(batch_size, epochs=epochs, seed=seed), store.d_in, d_sae=d_sae, seed=seed, lr=lr,
+)  # fmt: skip
+some = {names: sae for names, sae in saes.items() if names[0] in edited}
+card = pd.concat([scorecard(saes, measured), scorecard(some, measured_of_some)], ignore_index=True)
+
+# %% mystnb={"image": {"alt": "A panel for each metric: the scores of fully trained SAEs and four baselines as dots with intervals, the floor as a dotted and the ceiling as a dashed line, the paper's scores as open diamonds. The table below gives the numbers."}, "figure": {"name": "fig-scorecard", "caption": "Every metric of this build. Dots: SAEs with 95% intervals over items; dotted: the highest floor; dashed: the lowest ceiling; diamonds: the paper's scores, on another model."}}
+overview = plots.scorecard(card, paper_table(SITE))
+
+# %% [markdown]
+# The same in numbers: score and 95% interval of every SAE, then the highest floor and the lowest ceiling of each metric, with
+# what they are.
+
+# %% tags=["hide-input"]
+metrics = list(dict.fromkeys(card["metric"]))
+text_of = card.assign(cell=[f"{r.score:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in card.itertuples()])
+wide = text_of.pivot(index=["architecture", "baseline"], columns="metric", values="cell").loc[list(saes), metrics].reset_index()
+limits = card.drop_duplicates("metric").set_index("metric").loc[metrics]
+for name in ("floor", "ceiling"):
+    cells = [f"{r[name]:.2f} ({r[f'{name}_is']})" if pd.notna(r[name]) else None for _, r in limits.iterrows()]
+    wide.loc[len(wide)] = [name, "", *cells]
+show(wide)
+
+# %% [markdown]
+# All that was measured, with the paper's scores (Gemma-2-2B, layer 12, L0 160: compare patterns):
+
+# %% tags=["hide-output"]
+paper = paper_table(SITE)[["architecture", "baseline", "metric", "score"]]
+beside = card.merge(paper.rename(columns={"score": "the paper's"}), how="left", on=["architecture", "baseline", "metric"])
+show(beside[["metric", "architecture", "baseline", "score", "low", "high", "floor", "ceiling", "rescaled", "the paper's"]])
+
+# %% [markdown]
+# *rescaled* is 0 at the floor and 1 at the ceiling; it is left out where the intervals of these two overlap, since then there is
+# nothing to measure between them.
+#
+# ## Verdicts
+#
+# Each baseline against the fully trained SAE of its architecture. *Detectable* is the smallest true difference that a
+# sample like this one would have found four times in five: where it is larger than the margin, the metric was not measured
+# well enough here to call anything equivalent.
+
+# %% tags=["hide-output"]
+frozen = card[card["baseline"] != TRAINED]
+show(frozen[["metric", "architecture", "baseline", "difference", "difference_low", "difference_high", "detectable", "margin", "verdict"]])
+
+# %% tags=["hide-input"]
+lines = []
+for metric, group in frozen.groupby("metric", sort=False):
+    counts = group["verdict"].value_counts()
+    floor, ceiling = card.loc[card["metric"] == metric, ["floor", "ceiling"]].iloc[0]
+    trained = card[(card["metric"] == metric) & (card["baseline"] == TRAINED)]
+    at_floor = trained[trained["low"] <= floor]
+    told = counts.get("worse", 0)
+    lines.append(
+        f"- **{metric}** (floor {floor:.2f}"
+        + ("" if pd.isna(ceiling) else f", ceiling {ceiling:.2f}")
+        + f"): of {len(group)} baselines {told} below the trained SAE"
+        + "".join(f", {counts[name]} {name}" for name in ("equivalent", "not told apart", "better", "nothing to match", "not measured") if name in counts)
+        + (
+            f". For {' and '.join(at_floor['architecture'])} the trained SAE's own interval reaches down to the floor, so there "
+            "is little that a baseline could lack."
+            if len(at_floor)
+            else "."
+        )
+    )
+verdicts = "\n".join(lines)
+Markdown(verdicts)
+
+# %% [markdown]
+# ### One baseline at a time
+#
+# A claim that a baseline "matches" trained SAEs is about one baseline and all metrics: a column of this table.
+
+# %%
+by_baseline = frozen.pivot_table(
+    index=["metric", "architecture"], columns="baseline", values="verdict", aggfunc="first", sort=False
+)
+show(by_baseline.reset_index())
+
+# %% tags=["hide-input"]
+sentences = []
+for baseline, group in frozen.groupby("baseline", sort=False):
+    counts = group["verdict"].value_counts()
+    matches = counts.get("equivalent", 0) + counts.get("better", 0)
+    sentences.append(
+        f"- **{baseline}**: equivalent or better in {matches} of {len(group)} comparisons, worse in {counts.get('worse', 0)}, "
+        f"not told apart in {counts.get('not told apart', 0)}, nothing to match in {counts.get('nothing to match', 0)}."
+    )
+one_at_a_time = "\n".join(sentences)
+chance = (1 - LEVEL) * len(frozen)
+Markdown(
+    f"{one_at_a_time}\n\nAll from one seed: intervals speak of other items (texts, concepts, cities, latents), not of other random starts. "
+    f"Nor are they corrected for their number: of {len(frozen)} comparisons some {chance:.0f} would be called better or worse by chance "
+    "if no baseline differed from its trained SAE, so a single verdict that stands alone is weak evidence."
+)
+
+# %% [markdown]
+# ## More seeds
+#
+# Seeds are shown as points and never averaged into an interval over items. `book/sweep.py` runs this notebook over seeds;
+# name the folder in `reference` and it is shown here.
+
+# %%
+runs = reference_run(reference)
+Markdown(runs.label or "This edition holds no runs with more seeds of the whole grid.")
+
+# %% tags=["hide-input"]
+if runs:
+    seeds = runs.tables["scorecard"].groupby(["metric", "architecture", "baseline"], sort=False)["score"]
+    display(show(seeds.agg(["min", "mean", "max", "count"]).rename(columns={"count": "seeds"}).reset_index()))
+
+# %%
+results = Path(os.environ.get("SAELITE_RESULTS", "results"))
+results.mkdir(parents=True, exist_ok=True)
+card.assign(layer=layer, l0=l0, expansion=expansion, seed=seed).to_json(results / "scorecard.json", orient="records", indent=1)
+overview.savefig(results / "welcome.svg", metadata={"Date": None})
+welcome = (
+    f"On layer {layer} of `{model}`, one seed, {len(saes)} SAEs. What each metric can tell:\n\n{verdicts}\n\n"
+    f"And baseline by baseline, over {frozen['metric'].nunique()} metrics and {frozen['architecture'].nunique()} architectures:\n\n"
+    f"{one_at_a_time}\n\nThe [Scorecard](../notebooks/14_scorecard.ipynb) has the numbers, the intervals and how to doubt them.\n"
+)
+(results / "welcome.md").write_text(welcome, encoding="utf-8")
+
+# %% [markdown]
+# ## Key points
+#
+# - Ask of every score: what does no skill score here, what does the best known method, and how large a difference could this
+#   sample have shown?
+# - "Not told apart" is not a match. A match needs an interval that lies within a margin stated beforehand.
+# - Keep one baseline across all metrics. Picking the nearest baseline for each metric flatters the claim.
+# - A metric on which trained SAEs stand at the floor cannot speak for them or against them.
