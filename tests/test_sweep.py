@@ -203,7 +203,9 @@ while samples > 1 and not (here / "on").exists():
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
-    assert errors.strip() == "Stopped. What had finished is kept: the same command resumes."
+    # libzmq at times prints an assertion of its own when a kernel is ended (zeromq/libzmq#1307): noise, and not ours
+    assert errors.endswith("\nStopped. What had finished is kept: the same command resumes.\n"), errors
+    assert "Traceback" not in errors
     assert not out.exists()
     for kernel in map(int, runs(2) + runs(3)):
         with pytest.raises(ProcessLookupError):
