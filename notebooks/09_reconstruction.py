@@ -239,10 +239,15 @@ Markdown("\n\n".join(sentences) or "No latent moved in both.")
 runs = reference_run(reference)
 Markdown(runs.label or "This edition holds no longer runs of this chapter.")
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two rows of line charts against L0, a column for each architecture: explained variance above, loss recovered below, a line for each variant. The table below gives the numbers."}, "figure": {"name": "fig-by-l0", "caption": "Reference runs: explained variance and share of loss recovered (compared with the mean) against the L0 that was asked for."}}
 if runs:
     longer = runs.tables["reconstruction"]
-    by_l0 = longer[longer["metric"].isin([EV, RECOVERED_MEAN])].pivot_table(
+    longer = longer[longer["metric"].isin([EV, RECOVERED_MEAN])]
+    plots.scores_by_l0(longer)
+
+# %% tags=["hide-input"]
+if runs:
+    by_l0 = longer.pivot_table(
         index=["metric", "architecture", "baseline"], columns="l0", values="score", sort=False
     )
     display(show(by_l0.rename(columns=lambda value: f"L0 {value}").reset_index()))

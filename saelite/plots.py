@@ -80,6 +80,46 @@ def scores_by_variant(table, lines, paper=None, *, score="score", xlabel, xlim=(
     return figure
 
 
+# seaborn's grids lay themselves out
+@mpl.rc_context({"figure.constrained_layout.use": False})
+def scores_by_seed(table):
+    """Scores of several seeds as dots, a panel for each metric.
+
+    Parameters
+    ----------
+    table : DataFrame with columns metric, architecture, baseline and score, a row for each seed
+    """
+    grid = sns.catplot(
+        table, x="score", y="baseline", hue="architecture", col="metric", col_wrap=2, kind="strip", dodge=True,
+        jitter=False, sharex=False, height=2.6, aspect=1.6,
+    )  # fmt: skip
+    grid.set_titles("{col_name}", size=10)
+    grid.set(ylabel="")
+    sns.move_legend(grid, "lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, title="")
+    return grid.figure
+
+
+@mpl.rc_context({"figure.constrained_layout.use": False})
+def scores_by_l0(table):
+    """Scores against L0: a row of panels for each metric, a column for each architecture, a line for each variant.
+
+    Parameters
+    ----------
+    table : DataFrame with columns metric, architecture, baseline, l0 and score
+        Several rows for the same make a band of their range.
+    """
+    grid = sns.relplot(
+        table, x="l0", y="score", hue="baseline", style="baseline", palette=COLOURS, row="metric", col="architecture",
+        kind="line", markers=True, errorbar=("pi", 100), height=2.4, aspect=1.0, facet_kws={"sharey": "row"},
+    )  # fmt: skip
+    grid.set_titles("{col_name}")
+    grid.set(xlabel="L0", xticks=sorted(table["l0"].unique()))
+    for axes, metric in zip(grid.axes[:, 0], grid.row_names, strict=True):
+        axes.set_ylabel(metric.replace(", ", ",\n"))
+    sns.move_legend(grid, "lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, title="")
+    return grid.figure
+
+
 def explained_variance_by_variant(table, nulls, paper=None):
     """Explained variance of each SAE with its interval, the nulls as lines, the paper's values as open marks.
 

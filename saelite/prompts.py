@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import DynamicCache
 
 from saelite.facts import KnownFacts, left_padded, run_tails, tokenise
@@ -81,11 +82,12 @@ class Prompts:
         hidden = self._hidden[rows].clone()
         hidden[torch.arange(len(rows)), self._column[rows]] = x.to(hidden)
         mask = self._mask[rows.to(self._mask.device)]
-        out = run_from(
-            self.lm, hidden, self.layer,
-            attention_mask=mask, position_ids=(mask.cumsum(dim=1) - 1)[:, -self._window :],
-            past_key_values=self._before(rows), logits_to_keep=1,
-        )  # fmt: skip
+        with sdpa_kernel(SDPBackend.MATH):  # backward in half the time of the others', with queries as few as here
+            out = run_from(
+                self.lm, hidden, self.layer,
+                attention_mask=mask, position_ids=(mask.cumsum(dim=1) - 1)[:, -self._window :],
+                past_key_values=self._before(rows), logits_to_keep=1,
+            )  # fmt: skip
         return out.logits[:, -1].float()
 
     def _before(self, rows):

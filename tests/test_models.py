@@ -114,6 +114,17 @@ def test_embedded_model_loads_and_speaks_english():
         assert lm.model(ids, labels=ids).loss < 3.0  # chance is log(49152) = 10.8
 
 
+def test_head_reads_the_last_position_without_gaps():
+    """Else torch copies the head's weights for every row, and a prompt costs seven times as much."""
+    lm, found = load_model("smollm2", device="cpu"), []
+    lm.model.get_output_embeddings().register_forward_hook(lambda module, inputs, out: found.append(inputs[0]))
+    ids = torch.arange(12).reshape(3, 4)
+    with torch.no_grad():
+        last, whole = (lm.model(ids, logits_to_keep=keep).logits[:, -1].float() for keep in (1, 0))
+    assert found[0].shape == (3, 1, 576) and found[0].is_contiguous()
+    torch.testing.assert_close(last, whole, rtol=2e-2, atol=2e-1)  # in bfloat16, shapes round apart
+
+
 def test_unknown_model_is_named_with_the_mend(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     for name in ("no-such/model", str(tmp_path)):
