@@ -49,7 +49,7 @@ k: list = [1, 2, 5, 20]  # numbers of latents that a probe may use; 1 and 5 are 
 cities: int = 260  # largest cities whose facts the model is asked for
 known_of: int = 60  # an attribute that the model knows of fewer cities is left out
 pairs: int = 100  # held-out pairs of cities for each attribute
-steps: int = 30  # steps in which a mask over latents is learned
+steps: int = 20  # steps in which a mask over latents is learned
 reference: str = ""  # folder of reference runs to show, made by book/sweep.py; empty leaves them out
 
 # %%

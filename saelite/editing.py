@@ -20,7 +20,7 @@ from saelite.prompts import Prompts
 START = -2.0  # of every mask logit: a latent is left alone unless the data ask for it, step after step
 COLDEST = 0.1  # temperature of the mask at the last step; it starts at 1
 SUBSPACE_LR = 3e-3
-SUBSPACE_STEPS = 2  # for each step of a mask: a ceiling should be as high as it can be
+SUBSPACE_STEPS = 3  # for each step of a mask: a ceiling should be as high as it can be
 
 
 class Editing:
@@ -62,7 +62,7 @@ class Editing:
     steps, batch : int
         Steps of Adam for each mask, and prompts in one; half of them ask for the target attribute.
     lr : float
-        Of the mask's logits. At the default, the training loss after 30 steps is about that of 60 steps at half of it.
+        Of the mask's logits.
     dimensions : int
         Of the subspaces that the references edit (see :meth:`references`).
     seed : int
@@ -89,7 +89,7 @@ class Editing:
         *,
         layer,
         pairs=100,
-        steps=30,
+        steps=20,
         batch=32,
         lr=0.8,
         dimensions=32,
@@ -172,8 +172,8 @@ class Editing:
 
         Floors: no edit (a dead SAE does the same); the whole activation of the source in the base's place; a random
         subspace, where what lies in it is taken from the source. Ceiling: distributed alignment search (DAS), a
-        subspace of `dimensions` dimensions learned for each attribute with the loss and batches of the masks, in twice
-        the steps.
+        subspace of `dimensions` dimensions learned for each attribute with the loss and batches of the masks, in three
+        times the steps.
 
         Returns
         -------

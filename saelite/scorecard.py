@@ -27,7 +27,8 @@ def scorecard(saes, measured, *, progress=True):
         measured for the metric), with their names; rescaled (0 at the floor, 1 at the ceiling, NaN where these two
         cannot be told apart); and against the fully trained SAE of the architecture difference, difference_low,
         difference_high, detectable, margin and verdict, as :func:`saelite.statistics.contrast` has them; but where the
-        fully trained SAE's interval reaches down to the floor, equivalent becomes "nothing to match".
+        fully trained SAE's interval reaches down to the floor, equivalent becomes "nothing to match", and so does
+        better, unless the baseline itself is above the floor.
     """
     tables = []
     for evaluation, margins in measured:
@@ -89,7 +90,8 @@ def _within(table, limits):
 
 def _without_hollow_matches(table):
     """A baseline that matches a trained SAE which is itself at the floor has matched nothing."""
-    trained = table[table["baseline"] == TRAINED].set_index("architecture")
-    at_floor = table["architecture"].map(~(trained["low"] > trained["floor"]) & trained["floor"].notna()).fillna(False)
-    hollow = at_floor.astype(bool) & (table["verdict"] == "equivalent")
+    at_floor = ~(table["low"] > table["floor"]) & table["floor"].notna()
+    trained = at_floor & (table["baseline"] == TRAINED)
+    nothing = table["architecture"].isin(table.loc[trained, "architecture"])  # where the trained SAE is at the floor
+    hollow = nothing & ((table["verdict"] == "equivalent") | (table["verdict"] == "better") & at_floor)
     return table.assign(verdict=table["verdict"].mask(hollow, "nothing to match"))

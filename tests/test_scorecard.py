@@ -74,11 +74,14 @@ def test_without_floors_and_ceilings_there_is_no_place_between():
     assert np.isnan(row["ceiling"]) and np.isnan(row["rescaled"]) and row["floor_is"] == "chance"
 
 
-def test_matching_a_trained_sae_that_is_at_the_floor_is_no_match():
-    class AtFloor(MadeUp):
-        def references(self):
-            return super().references().assign(score=lambda table: table["score"] + 0.3)  # chance is 0.8 now
+def test_where_a_trained_sae_is_at_the_floor_only_what_rises_above_it_is_better():
+    class Low(MadeUp):
+        means = {0: 0.5, 1: 0.5, 2: 0.3, 3: 0.4, 4: 0.8}  # chance is 0.5
 
-    saes = {("TopK", name): SAE(8, 16, TopK(2), seed=i) for i, name in enumerate(("fully trained", "same", "worse"))}
-    card = scorecard(saes, [(AtFloor(), {"made up": 0.02})], progress=False).set_index("baseline")
-    assert card["verdict"].fillna("").to_dict() == {"fully trained": "", "same": "nothing to match", "worse": "worse"}
+    names = ("fully trained", "same", "worse", "a little worse", "better")
+    saes = {("TopK", name): SAE(8, 16, TopK(2), seed=i) for i, name in enumerate(names)}
+    saes |= {("ReLU", name): SAE(8, 16, TopK(2), seed=i) for name, i in (("fully trained", 2), ("less bad", 3))}
+    card = scorecard(saes, [(Low(), {"made up": 0.02})], progress=False)
+    assert card["verdict"].fillna("").tolist() == [
+        "", "nothing to match", "worse", "worse", "better", "", "nothing to match",
+    ]  # fmt: skip
