@@ -229,7 +229,7 @@ def no_progress_bars() -> Iterator[None]:
 
 
 def _bfloat16_is_faster(device_type: str) -> bool:
-    """Time one small product in both types; processors without bfloat16 units are slower in it.
+    """Time one product in both types; processors without bfloat16 units are slower in it.
 
     What was found is kept in the cache folder: timed anew by every notebook, a busy moment could change the type, and
     with it the key of everything that is computed from the model.
@@ -243,16 +243,15 @@ def _bfloat16_is_faster(device_type: str) -> bool:
     if kept.is_file():
         return json.loads(kept.read_text())["faster"]
 
-    def seconds(dtype):
-        left, right = torch.ones(512, 1024, dtype=dtype), torch.ones(1024, 1024, dtype=dtype)
-        times = []
-        for _ in range(6):  # the best of several: the first warms up, and other work on the machine only slows
+    seconds = {torch.bfloat16: [], torch.float32: []}
+    # The best of many, in turns: other work only slows, and a busy moment should not meet one type alone.
+    for _ in range(20):
+        for dtype, times in seconds.items():
+            left, right = torch.ones(512, 1024, dtype=dtype), torch.ones(1024, 1024, dtype=dtype)
             start = time.perf_counter()
             left @ right
             times.append(time.perf_counter() - start)
-        return min(times)
-
-    faster = seconds(torch.bfloat16) < 0.8 * seconds(torch.float32)
+    faster = min(seconds[torch.bfloat16]) < 0.8 * min(seconds[torch.float32])
     with cache.atomic_file(kept) as made:
         made.write_text(json.dumps({"faster": faster}))
     return faster

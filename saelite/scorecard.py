@@ -9,25 +9,27 @@ from saelite.statistics import contrast, rescaled, summarise
 TRAINED = "fully trained"
 
 
-def scorecard(saes, measured, *, progress=True):
+def scorecard(saes, measured, *, against=TRAINED, progress=True):
     """Put SAEs through evaluations and read each score against its floor, its ceiling and the fully trained SAE.
 
     Parameters
     ----------
     saes : dict of (architecture, baseline) to SAE
-        One of each architecture is called "fully trained"; see :func:`saelite.comparison.fit`.
+        One of each architecture is called `against`; see :func:`saelite.comparison.fit`.
     measured : list of (evaluation, dict of metric to margin)
         An evaluation of :mod:`saelite.evaluations`, which of its metrics to take, and for each the largest difference
         that is of no interest.
+    against : str
+        What the others are compared with, the trained SAE.
 
     Returns
     -------
     pandas.DataFrame, one row an SAE and metric
         architecture, baseline, metric, score, low, high, items; floor and ceiling (the highest and the lowest that were
         measured for the metric), with their names; rescaled (0 at the floor, 1 at the ceiling, NaN where these two
-        cannot be told apart); and against the fully trained SAE of the architecture difference, difference_low,
+        cannot be told apart); and against the trained SAE of the architecture difference, difference_low,
         difference_high, detectable, margin and verdict, as :func:`saelite.statistics.contrast` has them; but where the
-        fully trained SAE's interval reaches down to the floor, equivalent becomes "nothing to match", and so does
+        trained SAE's interval reaches down to the floor, equivalent becomes "nothing to match", and so does
         better, unless the baseline itself is above the floor.
     """
     tables = []
@@ -41,13 +43,15 @@ def scorecard(saes, measured, *, progress=True):
                     f"{type(evaluation).__name__} has no metric {metric!r}; it has {sorted(set(items['metric']))}."
                 )
             table = summarise(of_metric, ["architecture", "baseline", "metric"])
-            table = table.merge(against_trained(of_metric, margin=margin, paired=evaluation.paired), how="left")
-            tables.append(_without_hollow_matches(_within(table, limits[limits["metric"] == metric])))
+            table = table.merge(
+                against_trained(of_metric, margin=margin, paired=evaluation.paired, against=against), how="left"
+            )
+            tables.append(_without_hollow_matches(_within(table, limits[limits["metric"] == metric]), against))
     return pd.concat(tables, ignore_index=True)
 
 
-def against_trained(items, *, margin, paired):
-    """How every baseline's score differs from that of the fully trained SAE of its architecture.
+def against_trained(items, *, margin, paired, against=TRAINED):
+    """How every baseline's score differs from that of the trained SAE of its architecture.
 
     Parameters
     ----------
@@ -55,17 +59,19 @@ def against_trained(items, *, margin, paired):
         As :func:`saelite.evaluations.over` gives them.
     margin, paired
         As in :func:`saelite.statistics.contrast`.
+    against : str
+        What the trained SAE is called in column baseline.
 
     Returns
     -------
     pandas.DataFrame, one row a metric, architecture and baseline
         metric, architecture, baseline, difference, difference_low, difference_high, detectable, margin, verdict. An
-        architecture without a fully trained SAE, or whose items are none, is left out.
+        architecture without a trained SAE, or whose items are none, is left out.
     """
     rows = []
     for (metric, architecture), group in items.groupby(["metric", "architecture"], sort=False):
-        trained = group[group["baseline"] == TRAINED]
-        for baseline, own in group[group["baseline"] != TRAINED].groupby("baseline", sort=False):
+        trained = group[group["baseline"] == against]
+        for baseline, own in group[group["baseline"] != against].groupby("baseline", sort=False):
             if len(trained):
                 found = contrast(own, trained, margin=margin, paired=paired)
                 found |= {"difference_low": found.pop("low"), "difference_high": found.pop("high")}
@@ -88,10 +94,10 @@ def _within(table, limits):
     return table.assign(rescaled=[rescaled(score, floor, ceiling) if both else np.nan for score in table["score"]])
 
 
-def _without_hollow_matches(table):
+def _without_hollow_matches(table, against):
     """A baseline that matches a trained SAE which is itself at the floor has matched nothing."""
     at_floor = ~(table["low"] > table["floor"]) & table["floor"].notna()
-    trained = at_floor & (table["baseline"] == TRAINED)
+    trained = at_floor & (table["baseline"] == against)
     nothing = table["architecture"].isin(table.loc[trained, "architecture"])  # where the trained SAE is at the floor
     hollow = nothing & ((table["verdict"] == "equivalent") | (table["verdict"] == "better") & at_floor)
     return table.assign(verdict=table["verdict"].mask(hollow, "nothing to match"))

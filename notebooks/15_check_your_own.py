@@ -1,0 +1,180 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Check your own SAE
+#
+# Who is convinced by the last chapters will ask: and mine? Name a checkpoint here. This notebook reads it, asks whether it
+# fits the activations that it is given, trains random baselines of the same architecture, width and L0 on them, and puts all through the
+# [scorecard](14_scorecard)'s metrics. The same in a terminal:
+#
+# ```
+# python -m saelite check CHECKPOINT --model MODEL --layer LAYER
+# ```
+#
+# Formats: SAELens, dictionary_learning, sparsify, Gemma Scope and this book's own; a folder, a file in it, or a repository on
+# the Hugging Face hub with the folder inside. If no checkpoint is named, one is made here and written as SAELens writes
+# them, so that everything below can be seen at work.
+
+# %% tags=["parameters"]
+checkpoint: str = ""  # folder, file, or OWNER/NAME/FOLDER on the Hugging Face hub; empty: a BatchTopK SAE of this book
+model: str = "smollm2"  # language model that the SAE reads: "smollm2" (embedded), or a transformers id or folder
+layer: int = 9  # decoder block whose output the SAE reads, counted from 0
+texts: str = "wikipedia-en"  # text set: "wikipedia-en" (embedded), or a datasets id, folder or file
+tokens: int = 400_000  # activations to harvest; a tenth is held out for testing
+scale: float = 1.0  # what activations are multiplied by before they reach the SAE
+evaluations: list = ["reconstruction", "auto-interpretability", "probing"]  # and "editing"; in the order of their worth to you
+minutes: float = 0.0  # begin no evaluation after so many minutes; 0: no limit
+batch_size: int = 1024  # activations in a training batch of the baselines
+epochs: int = 1  # passes of the baselines over the training activations
+lr: float = 3e-3  # peak learning rate of the baselines
+seed: int = 0  # seed of the random directions, and of the SAE that is made where no checkpoint is named
+
+# %%
+import os
+import time
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import HTML, Markdown
+
+from saelite import checking, formats, plots, report
+from saelite.activations import harvest
+from saelite.comparison import architectures_at, fit
+from saelite.corpora import CREDITS, load_texts
+from saelite.latents import contexts_html, draw_latents, logit_effect, top_contexts
+from saelite.metrics import evaluate
+from saelite.models import check_layer, load_model
+from saelite.scorecard import scorecard
+from saelite.tables import show
+
+plots.style()
+began = time.monotonic()
+results = Path(os.environ.get("SAELITE_RESULTS", "results"))
+
+# %%
+if unknown := set(evaluations) - set(checking.EVALUATIONS):
+    raise ValueError(f"There is no evaluation {unknown.pop()!r}; choose from {', '.join(checking.EVALUATIONS)}.")
+lm, corpus = load_model(model), load_texts(texts)
+check_layer(lm, layer)
+if 0.8 * tokens < batch_size:
+    raise ValueError(f"tokens={tokens} leave too few activations for a batch of {batch_size}: ask for more tokens.")
+if checkpoint:
+    formats.read(checkpoint)  # a bad one is refused before long work
+store = harvest(lm, corpus, layer=layer, tokens=tokens)
+training = {"seed": seed, "lr": lr}
+batches = store.batches(batch_size, epochs=epochs, seed=seed)
+
+# %% [markdown]
+# ## What the checkpoint says of itself
+
+# %%
+name = checkpoint
+if not checkpoint:
+    name, d_sae = "a BatchTopK SAE of this book", 8 * lm.d_model
+    mine = [("fully trained", *architectures_at(40, ["BatchTopK"], d_sae), None, "iso")]
+    made, _ = fit(mine, batches, store.d_in, d_sae=d_sae, **training)
+    checkpoint = results / "checkpoints" / "batchtopk"
+    if not checkpoint.exists():
+        (sae,) = made.values()
+        formats.write_saelens(sae, checkpoint, model_name=model, hook_name=f"blocks.{layer}.hook_resid_post")
+sae, about = formats.read(checkpoint)
+checking.rescale(sae, scale)
+notes = checking.at_odds(sae, about, model=model, layer=layer, d_model=lm.d_model)
+Markdown(
+    "\n".join(f"- {key}: {value}" for key, value in about.items() if value is not None)
+    + f"\n- width {sae.d_in}, {sae.d_sae:,} latents\n\n"
+    + ("\n".join(f"- **At odds:** {note}" for note in notes) or "Nothing that it says is at odds with what it is given here.")
+)
+
+# %% [markdown]
+# ## Is it given what it was trained on?
+#
+# The commonest mistake with somebody else's SAE is the scale of its input. Many are trained on activations of mean norm
+# $\sqrt{d}$ or 1, and not every checkpoint holds the factor. So: what does it explain with the activations multiplied by something first?
+
+# %%
+scales = checking.by_scale(sae, store.held_out[:4096])
+show(scales)
+
+# %%
+own = evaluate(sae, store.held_out[:4096])
+notes.append(checking.scale_in_words(scales))
+notes.append(
+    f"On {min(4096, len(store.held_out)):,} held-out activations it has an L0 of {own.l0:.1f}, and {own.dead:.1%} of its latents never fire."
+)
+Markdown("\n\n".join(notes[-2:]))
+
+# %% [markdown]
+# ## Matched baselines
+#
+# A baseline that has another width or L0 misleads. These have the checkpoint's architecture, width and measured L0. They see far
+# fewer activations than a published SAE has, so there is one more, *trained here*: nothing is frozen in it, and it has the
+# baselines' data. What your SAE has ahead of it is the longer training; what *trained here* has ahead of the baselines is
+# what training features gives.
+
+# %%
+saes, _ = fit(
+    checking.matched(sae, own.l0, store.train[:50_000], seed=seed), batches, store.d_in, d_sae=sae.d_sae, **training
+)
+architecture = next(iter(saes))[0]
+saes = {(architecture, checking.YOURS): sae} | saes
+measured = [{"SAE": variant} | evaluate(one, store.held_out[:4096]).row() for (_, variant), one in saes.items()]
+show(pd.DataFrame(measured))
+
+# %% [markdown]
+# ## The scorecard
+
+# %%
+cards = []
+for one in evaluations:
+    if minutes and time.monotonic() - began > 60 * minutes:
+        notes.append(f"Left out, since {minutes:g} minutes were over: {one}.")
+        continue
+    evaluation = checking.evaluation(one, lm, store, l0=round(own.l0), d_sae=sae.d_sae, seed=seed)
+    cards.append(scorecard(saes, [evaluation], against=checking.YOURS))
+if not cards:
+    raise ValueError(f"minutes={minutes:g} were over before the first evaluation: give more.")
+card = pd.concat(cards, ignore_index=True)
+show(card[report.COLUMNS])
+
+# %% mystnb={"figure": {"caption": "Your SAE among matched baselines, with 95% intervals over items; dotted: the highest floor; dashed: the lowest ceiling.", "name": "fig-check"}, "image": {"alt": "A panel for each metric: the scores of the checkpoint, of an SAE trained here and of four baselines as dots with intervals, with floor and ceiling as lines. The table above gives the numbers."}}
+figure = plots.scorecard(card)
+
+# %% tags=["hide-input"]
+Markdown("\n".join(f"- {line}" for line in report.in_words(card, checking.YOURS) + notes))
+
+# %% [markdown]
+# ## What its latents look like
+#
+# Four latents of your SAE and of the {term}`Frozen Decoder`, drawn at random among those that fire: the contexts in which
+# they are most active, and the tokens that their decoder directions raise and lower.
+
+# %% tags=["hide-input"]
+columns = {}
+for variant in (checking.YOURS, "Frozen Decoder"):
+    one = saes[architecture, variant]
+    drawn = draw_latents(one, store.held_out[:20_000], 4, min_firing=5, seed=seed)
+    columns[variant] = top_contexts(one, store.held_out, drawn, lm.tokenizer, n=3).merge(logit_effect(lm, one, drawn), on="latent")
+HTML(contexts_html(columns, CREDITS.get(texts, texts)))
+
+# %% [markdown]
+# ## The report
+#
+# One page to send to somebody, and the same for programs.
+
+# %%
+written = report.write(results / "check", name, about=about, notes=notes, card=card, figure=figure, against=checking.YOURS)
+Markdown("\n".join(f"- `{path.parent.name}/{path.name}`, {path.stat().st_size / 1000:.0f} kB" for path in written))
+
+# %% [markdown]
+# ## Key points
+#
+# - Before a score means anything, the SAE must be given what it was trained on: model, layer, hook and scale.
+# - A fair baseline has the architecture, the width and the L0 of what it is compared with, and the same data.
+# - "Not told apart" is not a match; nor is a match at the floor.

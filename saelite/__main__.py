@@ -1,0 +1,90 @@
+"""``python -m saelite check CHECKPOINT --layer LAYER``: the chapter *Check your own SAE* in a terminal."""
+
+import argparse
+import sys
+import time
+
+import pandas as pd
+
+from saelite import checking, plots, report
+from saelite.activations import harvest
+from saelite.comparison import fit
+from saelite.corpora import load_texts
+from saelite.formats import read
+from saelite.metrics import evaluate
+from saelite.models import check_layer, load_model
+from saelite.scorecard import scorecard
+
+
+def check(options):
+    """Read, question, match, measure, report; each step prints what it found before the next, longer one."""
+    began = time.monotonic()
+    sae, about = read(options.checkpoint)
+    checking.rescale(sae, options.scale)
+    lm, corpus = load_model(options.model), load_texts(options.texts)
+    check_layer(lm, options.layer)
+    notes = checking.at_odds(sae, about, model=options.model, layer=options.layer, d_model=lm.d_model)
+    store = harvest(lm, corpus, layer=options.layer, tokens=options.tokens)
+    notes.append(checking.scale_in_words(checking.by_scale(sae, store.held_out[:4096])))
+    print("\n".join(notes), flush=True)
+
+    l0 = evaluate(sae, store.held_out[:4096]).l0
+    variants = checking.matched(sae, l0, store.train[:50_000], seed=options.seed)
+    batches = store.batches(options.batch_size, epochs=options.epochs, seed=options.seed)
+    saes, _ = fit(variants, batches, store.d_in, d_sae=sae.d_sae, seed=options.seed, lr=options.lr)
+    architecture = next(iter(saes))[0]
+    saes = {(architecture, checking.YOURS): sae} | saes
+    measured = []
+    for name in options.evaluations:
+        if options.minutes and time.monotonic() - began > 60 * options.minutes:
+            notes.append(f"Left out, since {options.minutes:g} minutes were over: {name}.")
+            continue
+        one = checking.evaluation(name, lm, store, l0=round(l0), d_sae=sae.d_sae, seed=options.seed)
+        measured.append(scorecard(saes, [one], against=checking.YOURS))
+        print("\n".join(report.in_words(measured[-1], checking.YOURS)), flush=True)
+    if not measured:
+        raise ValueError(f"minutes={options.minutes:g} are over before the first evaluation: give more.")
+    card = pd.concat(measured, ignore_index=True)
+    plots.style()
+    paths = report.write(
+        options.out, options.checkpoint, about=about, notes=notes, card=card, figure=plots.scorecard(card),
+        against=checking.YOURS,
+    )  # fmt: skip
+    print("Report:", *paths)
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="python -m saelite", description=__doc__.partition(":")[2].strip())
+    commands = parser.add_subparsers(required=True)
+    one = commands.add_parser(
+        "check", help="does an SAE beat random baselines?", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    one.add_argument("checkpoint", help="folder, file, or OWNER/NAME/FOLDER on the Hugging Face hub")
+    one.add_argument("--model", default="smollm2", help="the language model whose activations it reads")
+    one.add_argument("--layer", type=int, required=True, help="decoder block whose output it reads, counted from 0")
+    one.add_argument("--texts", default="wikipedia-en", help="text set, as in load_texts")
+    one.add_argument("--tokens", type=int, default=400_000, help="activations to harvest")
+    one.add_argument("--scale", type=float, default=1.0, help="what activations are multiplied by before they reach it")
+    one.add_argument("--evaluations", nargs="+", default=list(checking.EVALUATIONS), choices=checking.EVALUATIONS)
+    one.add_argument(
+        "--minutes", type=float, default=0.0, help="begin no evaluation after so many minutes; 0: no limit"
+    )
+    one.add_argument("--batch-size", type=int, default=1024, help="activations in a training batch")
+    one.add_argument("--epochs", type=int, default=1, help="passes over the training activations")
+    one.add_argument("--lr", type=float, default=3e-3, help="peak learning rate of the baselines")
+    one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--out", default="report", help="folder of report.html and report.json")
+    options = parser.parse_args(arguments)
+    try:
+        check(options)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nStopped. What had finished is kept: the same command resumes.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
