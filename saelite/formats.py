@@ -159,9 +159,7 @@ def _saelens(folder):
 
     weights = {name: tensors[name] for name in WEIGHTS}
     if config.get("rescale_acts_by_decoder_norm"):
-        norms = weights["W_dec"].norm(dim=1)
-        weights["W_enc"], weights["b_enc"] = weights["W_enc"] * norms, weights["b_enc"] * norms
-        weights["W_dec"] = weights["W_dec"] / norms[:, None]
+        weights = _with_norms_in_the_code(weights)
     threshold = tensors.get("threshold", tensors.get("topk_threshold"))
     if architecture == "topk":
         k = config.get("k") or (config.get("activation_fn_kwargs") or {})["k"]
@@ -209,9 +207,7 @@ def _dictionary_learning(folder):
     else:
         raise ValueError(f"{folder}: dictionary_learning's {kind!r} is not read here.")
     if kind == "AutoEncoder":  # as the library does when it reads one
-        norms = weights["W_dec"].norm(dim=1)
-        weights["W_enc"], weights["b_enc"] = weights["W_enc"] * norms, weights["b_enc"] * norms
-        weights["W_dec"] = weights["W_dec"] / norms[:, None]
+        weights = _with_norms_in_the_code(weights)
 
     threshold = None
     if kind == "AutoEncoderTopK":
@@ -287,6 +283,13 @@ def _sae(weights, activation, threshold, sizes, subtracts=True):
                 sae.activation.threshold.copy_(threshold)
         sae.calibrated.fill_(True)  # what calibration would set has been learned
     return sae.eval()
+
+
+def _with_norms_in_the_code(weights):
+    """The same SAE with decoder directions of unit norm and codes that many times larger."""
+    norms = weights["W_dec"].norm(dim=1)
+    encoder = {name: weights[name] * norms for name in ("W_enc", "b_enc")}
+    return weights | encoder | {"W_dec": weights["W_dec"] / norms[:, None]}
 
 
 def _folder(source):
