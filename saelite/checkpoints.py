@@ -1,5 +1,6 @@
 """Saving and loading: a folder with ``sae.safetensors`` (tensors) and ``sae.json`` (what is needed to rebuild them)."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -46,7 +47,8 @@ def save(sae, folder, **record):
         raise FileExistsError(f"{folder} exists already; save to another place, or remove it first.")
     with atomic_folder(folder) as made:
         save_file(_tensors(sae), made / "sae.safetensors")
-        text = json.dumps({"format": FORMAT, "sae": settings(sae)} | record, indent=1)
+        whole = {"format": FORMAT, "sae": settings(sae), "sha256": _checksum(made)}
+        text = json.dumps(whole | record, indent=1)
         (made / "sae.json").write_text(text, encoding="utf-8")
 
 
@@ -71,6 +73,8 @@ def load(folder):
     if record.get("format") != FORMAT:
         raise ValueError(f"{folder} is of format {record.get('format')!r}; this version of saelite reads {FORMAT!r}.")
     try:
+        if record.get("sha256") not in (None, _checksum(folder)):
+            raise OSError("the tensors are not those that were written")
         tensors = load_file(folder / "sae.safetensors")
         made = dict(record["sae"])
         activation, baseline = dict(made.pop("activation")), dict(made.pop("baseline"))
@@ -125,6 +129,11 @@ def resume_training(path, run):
     if plain["guess"] is not None:
         run.sae.activation.guess = plain["guess"]
     return plain["step"]
+
+
+def _checksum(folder):
+    """Of the tensors: a flipped bit in a weight is a weight as good as any other."""
+    return hashlib.sha256((folder / "sae.safetensors").read_bytes()).hexdigest()
 
 
 def _class(module, name):

@@ -34,7 +34,7 @@ def test_nothing_is_overwritten(tmp_path):
         checkpoints.save(sae, tmp_path / "sae")
 
 
-@pytest.mark.parametrize("damage", ["cut", "flip header", "no json", "bad json", "other format", "missing tensors"])
+@pytest.mark.parametrize("damage", ["cut", "flip header", "flip weight", "no json", "bad json", "other format", "missing tensors"])
 def test_a_damaged_checkpoint_is_refused_in_words(damage, tmp_path):
     folder = tmp_path / "sae"
     checkpoints.save(SAE(4, 8, TopK(2)), folder)
@@ -43,6 +43,10 @@ def test_a_damaged_checkpoint_is_refused_in_words(damage, tmp_path):
         tensors.write_bytes(tensors.read_bytes()[:-10])
     elif damage == "flip header":
         tensors.write_bytes(b"\xff" + tensors.read_bytes()[1:])
+    elif damage == "flip weight":
+        data = bytearray(tensors.read_bytes())
+        data[-5] ^= 1
+        tensors.write_bytes(data)
     elif damage == "no json":
         record.unlink()
     elif damage == "bad json":
