@@ -34,7 +34,10 @@ def test_nothing_is_overwritten(tmp_path):
         checkpoints.save(sae, tmp_path / "sae")
 
 
-@pytest.mark.parametrize("damage", ["cut", "flip header", "flip weight", "no json", "bad json", "other format", "missing tensors"])
+DAMAGES = ["cut", "flip header", "flip weight", "no json", "bad json", "other format", "missing tensors"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_refused_in_words(damage, tmp_path):
     folder = tmp_path / "sae"
     checkpoints.save(SAE(4, 8, TopK(2)), folder)
