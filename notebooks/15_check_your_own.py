@@ -67,7 +67,6 @@ if 0.8 * tokens < batch_size:
 if checkpoint:
     formats.read(checkpoint)  # a bad one is refused before long work
 store = harvest(lm, corpus, layer=layer, tokens=tokens)
-training = {"seed": seed, "lr": lr}
 batches = store.batches(batch_size, epochs=epochs, seed=seed)
 
 # %% [markdown]
@@ -78,7 +77,7 @@ name = checkpoint
 if not checkpoint:
     name, d_sae = "a BatchTopK SAE of this book", 8 * lm.d_model
     mine = [("fully trained", *architectures_at(40, ["BatchTopK"], d_sae), None, "iso")]
-    made, _ = fit(mine, batches, store.d_in, d_sae=d_sae, **training)
+    made, _ = fit(mine, batches, store.d_in, d_sae=d_sae, seed=seed + 1, lr=lr)  # another start than those below have
     checkpoint = results / "checkpoints" / "batchtopk"
     if not checkpoint.exists():
         (sae,) = made.values()
@@ -116,11 +115,11 @@ Markdown("\n\n".join(notes[-2:]))
 # A baseline that has another width or L0 misleads. These have the checkpoint's architecture, width and measured L0. They see far
 # fewer activations than a published SAE has, so there is one more, *trained here*: nothing is frozen in it, and it has the
 # baselines' data. What your SAE has ahead of it is the longer training; what *trained here* has ahead of the baselines is
-# what training features gives.
+# what training features gives. (Where no checkpoint was named, it differs from the one made above by its seed alone.)
 
 # %%
 saes, _ = fit(
-    checking.matched(sae, own.l0, store.train[:50_000], seed=seed), batches, store.d_in, d_sae=sae.d_sae, **training
+    checking.matched(sae, own.l0, store.train[:50_000], seed=seed), batches, store.d_in, d_sae=sae.d_sae, seed=seed, lr=lr
 )
 architecture = next(iter(saes))[0]
 saes = {(architecture, checking.YOURS): sae} | saes

@@ -14,6 +14,8 @@ COLOURS = {
     "Frozen Decoder (cov)": "#E69F00",
     "Soft-Frozen Decoder": "#009E73",
     "Frozen Encoder": "#CC79A7",
+    "your SAE": "#000000",
+    "trained here": "#56B4E9",
 }
 GREY = "#6b6b6b"
 
