@@ -158,11 +158,11 @@ for axes, activation in zip(grid[0], activations, strict=True):
         axes.plot(of_reference["k"].map(places), of_reference["score"], looks[reference], color=plots.GREY, lw=1.2, label=reference)
     band = drawn[drawn["architecture"] == activation.name].groupby("k")["score"]
     axes.fill_between(places.values(), band.min(), band.max(), color=plots.GREY, alpha=0.3, lw=0, label="random latents")
-    for shift, (baseline, colour) in enumerate(plots.COLOURS.items()):
+    for shift, baseline in enumerate(scores["baseline"].unique()):
         own = scores[(scores["architecture"] == activation.name) & (scores["baseline"] == baseline)]
         spread = [own["score"] - own["low"], own["high"] - own["score"]]
         at = own["k"].map(places) + 0.08 * (shift - 2)
-        axes.errorbar(at, own["score"], yerr=spread, fmt="o-", ms=4, lw=1, color=colour, label=baseline)
+        axes.errorbar(at, own["score"], yerr=spread, fmt="o-", ms=4, lw=1, color=plots.COLOURS[baseline], label=baseline)
     axes.set(title=activation.name, xlabel="latents k", xticks=list(places.values()), xticklabels=list(places))
     axes.set_ylim(top=1.01)
 grid[0, 0].set_ylabel("accuracy on test texts")

@@ -37,6 +37,7 @@ seed: int = 0  # seed of the random directions, and of the SAE that is made wher
 
 # %%
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -79,9 +80,8 @@ if not checkpoint:
     mine = [("fully trained", *architectures_at(40, ["BatchTopK"], d_sae), None, "iso")]
     made, _ = fit(mine, batches, store.d_in, d_sae=d_sae, seed=seed + 1, lr=lr)  # another start than those below have
     checkpoint = results / "checkpoints" / "batchtopk"
-    if not checkpoint.exists():
-        (sae,) = made.values()
-        formats.write_saelens(sae, checkpoint, model_name=model, hook_name=f"blocks.{layer}.hook_resid_post")
+    shutil.rmtree(checkpoint, ignore_errors=True)  # of an earlier run
+    formats.write_saelens(*made.values(), checkpoint, model_name=model, hook_name=f"blocks.{layer}.hook_resid_post")
 sae, about = formats.read(checkpoint)
 checking.rescale(sae, scale)
 notes = checking.at_odds(sae, about, model=model, layer=layer, d_model=lm.d_model)
