@@ -50,7 +50,7 @@ cities: int = 260  # largest cities whose facts the model is asked for
 known_of: int = 60  # an attribute that the model knows of fewer cities is left out
 pairs: int = 100  # held-out pairs of cities for each attribute
 steps: int = 20  # steps in which a mask over latents is learned
-reference: str = ""  # folder of reference runs to show, made by book/sweep.py; empty leaves them out
+reference: str = "../book/results/scorecard"  # folder of reference runs to show, made by book/sweep.py; empty leaves them out
 
 # %%
 import os
@@ -228,8 +228,9 @@ Markdown(
 # %% [markdown]
 # ## More seeds
 #
-# Seeds are shown as points and never averaged into an interval over items. `book/sweep.py` runs this notebook over seeds;
-# name the folder in `reference` and it is shown here.
+# Seeds are shown as points and never averaged into an interval over items. These were not made by this build: `book/sweep.py`
+# ran this notebook once for each seed, which changes the random directions and the order of training, and also which latents, cities
+# and texts are drawn.
 
 # %%
 runs = reference_run(reference)
@@ -241,8 +242,23 @@ if runs:
 
 # %% tags=["hide-input"]
 if runs:
-    seeds = runs.tables["scorecard"].groupby(["metric", "architecture", "baseline"], sort=False)["score"]
-    display(show(seeds.agg(["min", "mean", "max", "count"]).rename(columns={"count": "seeds"}).reset_index()))
+    of_seeds = runs.tables["scorecard"].groupby(["metric", "architecture", "baseline"], sort=False)
+    seeds = of_seeds["score"].agg(["min", "mean", "max"])
+    seeds["seeds"] = of_seeds["seed"].nunique()
+    seeds["verdicts"] = of_seeds["verdict"].agg(lambda own: "; ".join(f"{name}: {n}" for name, n in own.value_counts().items()))
+    display(show(seeds.reset_index()))
+
+# %% tags=["hide-input"]
+if runs:
+    each = runs.tables["scorecard"].dropna(subset="verdict").groupby(["metric", "architecture", "baseline"], sort=False)["verdict"]
+    settled = each.agg(lambda own: own.iloc[0] if own.nunique() == 1 else "differs").reset_index()
+    found = [
+        f"- **{metric}**: the same verdict in every seed for {(group['verdict'] != 'differs').sum()} of {len(group)} baselines"
+        + "".join(f"; {name} in all: {n}" for name, n in group["verdict"].value_counts().items() if name != "differs")
+        + "."
+        for metric, group in settled.groupby("metric", sort=False)
+    ]
+    display(Markdown("\n".join(found)))
 
 # %%
 results = Path(os.environ.get("SAELITE_RESULTS", "results"))
