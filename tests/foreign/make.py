@@ -1,8 +1,10 @@
 """Make the checkpoints in this folder, with the libraries whose formats they are, and what these compute from them.
 
-    python -m venv /tmp/foreign && /tmp/foreign/bin/pip install sae-lens==6.54.12 simple-parsing natsort einops nnsight
-    /tmp/foreign/bin/pip install --no-deps dictionary-learning==0.1.0 eai-sparsify==1.3.3
-    /tmp/foreign/bin/python tests/foreign/make.py
+    python -m venv ENV && ENV/bin/pip install sae-lens==6.54.12 simple-parsing natsort einops nnsight schedulefree
+    ENV/bin/pip install --no-deps dictionary-learning==0.1.0 eai-sparsify==1.3.3
+    ENV/bin/python tests/foreign/make.py
+
+where ENV is a folder outside this project, since these libraries bring a hundred packages of their own.
 
 Each folder holds a checkpoint and expected.safetensors: activations `x`, and the library's own `code` and `x_hat`.
 They are too small to be of any use, with weights at random, biases that are not zero and directions that are not of
