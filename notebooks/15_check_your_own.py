@@ -65,8 +65,10 @@ lm, corpus = load_model(model), load_texts(texts)
 check_layer(lm, layer)
 if 0.8 * tokens < batch_size:
     raise ValueError(f"tokens={tokens} leave too few activations for a batch of {batch_size}: ask for more tokens.")
-if checkpoint:
-    formats.read(checkpoint)  # a bad one is refused before long work
+if checkpoint:  # one that is damaged, or reads another width, is refused before long work
+    theirs, says = formats.read(checkpoint)
+    checking.rescale(theirs, scale)
+    checking.at_odds(theirs, says, model=model, layer=layer, d_model=lm.d_model)
 store = harvest(lm, corpus, layer=layer, tokens=tokens)
 batches = store.batches(batch_size, epochs=epochs, seed=seed)
 
