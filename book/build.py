@@ -7,6 +7,7 @@ What is where under `--out` (default `_build`):
 
 stage/notebooks/    the executed notebooks of `_toc.yml`, with a record beside each (see execute.py)
 stage/book/         a copy of `book/`, so that pages have the same names as in the repository
+stage/extra/        files that the site holds as they are: copies of the notebooks for students
 stage/book/built/   what the notebooks left in the folder that SAELITE_RESULTS names; a page shows it with
                     `{figure} built/welcome.svg` or `{include} built/table.md`
 doctrees/, html/    Sphinx's memory, and the site
@@ -31,6 +32,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import execute
+import student
+import sweep
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,6 +65,12 @@ def configuration() -> dict:
         owner, name = parts.path.strip("/").split("/")
         settings["html"]["baseurl"] = f"https://{owner}.github.io/{name}/"
     return settings
+
+
+def installing(settings: dict) -> str:
+    """The first cell of a notebook that is opened elsewhere; empty without a public address."""
+    address = settings.get("repository", {}).get("url")
+    return student.install_cell(address, (sweep.commit() or "main").split()[0]) if address else ""
 
 
 def mirror(source: Path, target: Path, keep: set[str]) -> None:
@@ -126,6 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
         jobs = execute.plan(notebooks_of(toc), file=options.f)
         folder = out / "stage"
         execute.run_all(jobs, folder / "notebooks", results=folder / "book" / "built")
+        student.write([notebook for notebook, _ in jobs], folder / "extra" / "student", installing(settings))
         make_site(folder, out, stage(folder, settings))
         print(f"The book is in {out / 'html' / 'index.html'}, made in {execute.clock(time.monotonic() - start)}")
 

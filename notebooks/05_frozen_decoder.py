@@ -9,6 +9,13 @@
 # %% [markdown]
 # # Frozen Decoder
 #
+# ```{admonition} This lesson
+# - **You will learn** what a Frozen Decoder is, how much of an SAE's explained variance it reaches, and what such a score
+#   can show and what it cannot.
+# - **You need** [Superposition and SAEs](01_superposition): {term}`explained variance`, {term}`L0`, {term}`decoder direction`.
+# - **Time** 20 minutes to read, 15 more for the exercises that have a check.
+# ```
+#
 # The decoder's directions are what people read when they interpret an SAE: direction 4321 *is* the feature, they say.
 # So take that away. In the {term}`Frozen Decoder` baseline the directions are drawn at random and never change. Everything else
 # trains, that is the encoder, the biases and any activation thresholds: the SAE may learn *when* to use a direction, never *which* direction to have.
@@ -47,10 +54,11 @@ from saelite.activations import harvest
 from saelite.baselines import FrozenDecoder
 from saelite.comparison import architectures_at, compare, in_words
 from saelite.corpora import CREDITS, load_texts
+from saelite.exercises import frozen_decoder as exercises
 from saelite.initialisation import cov
 from saelite.latents import contexts_html, draw_latents, top_contexts
 from saelite.models import check_layer, load_model
-from saelite.nulls import nulls
+from saelite.nulls import chance_cosine, nulls
 from saelite.paper import paper_scores
 from saelite.tables import show
 
@@ -117,7 +125,7 @@ for key, sae in saes.items():
     print(f"{', '.join(key):40} decoder unchanged: {same}")
     assert same == (key[1] != "fully trained")
 
-# %% mystnb={"image": {"alt": "Dot chart of explained variance with 95% intervals for each architecture, fully trained and two Frozen Decoders, with vertical lines for the nulls and diamonds for the paper's values."}, "figure": {"name": "fig-frozen-decoder-ev", "caption": "Explained variance on held-out tokens: this build (dots, with 95% bootstrap intervals over texts), the nulls (lines), and the paper's values on another model (diamonds)."}}
+# %% mystnb={"figure": {"caption": "Explained variance on held-out tokens: this build (dots, with 95% bootstrap intervals over texts), the nulls (lines), and the paper's values on another model (diamonds).", "name": "fig-frozen-decoder-ev"}, "image": {"alt": "Dot chart of explained variance with 95% intervals for each architecture, fully trained and two Frozen Decoders, with vertical lines for the nulls and diamonds for the paper's values."}}
 plots.explained_variance_by_variant(table, floor, paper_scores("explained variance"));
 
 # %%
@@ -132,7 +140,7 @@ Markdown(in_words(table, floor))
 # Over training. A curve is only as good as its {term}`L0`: {term}`JumpReLU` approaches its target L0 only gradually, and may end a little off it, so where one of its
 # curves starts high and then falls, many more latents were active at first. The tables give the L0 at the end.
 
-# %% mystnb={"image": {"alt": "Line charts of explained variance against activations seen in training, one panel an architecture, one line a variant."}, "figure": {"name": "fig-frozen-decoder-training", "caption": "Explained variance of training batches while the SAEs train."}}
+# %% mystnb={"figure": {"caption": "Explained variance of training batches while the SAEs train.", "name": "fig-frozen-decoder-training"}, "image": {"alt": "Line charts of explained variance against activations seen in training, one panel an architecture, one line a variant."}}
 plots.training_curves(histories, "explained_variance", "explained variance");
 
 # %% [markdown]
@@ -155,6 +163,108 @@ results.mkdir(parents=True, exist_ok=True)
 table.assign(expansion=expansion, seed=seed).to_json(results / "frozen_decoder.json", orient="records", indent=1)
 
 # %% [markdown]
+# ## What would change my mind
+#
+# The claim to doubt is that a high explained variance shows learned directions. It would gain weight if the Frozen Decoder
+# stayed at the floor: with random directions no better than an untrained dictionary, all that the trained SAE has on top
+# would be learned directions. It would lose weight if the Frozen Decoder came within a few hundredths of the trained SAE, at one L0
+# and on the same tokens. Look at {numref}`fig-frozen-decoder-ev` and say which is nearer.
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise} The share of the room
+# :label: ex-share-of-room
+#
+# *Easy, 5 minutes.* "The baseline reaches 54% of the trained score" counts what the floor has as if it were learned.
+# Write `share_of_room(trained, frozen, floor)`: 0 where the frozen SAE is at the floor, 1 where it is level with the trained one.
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def share_of_room(trained, frozen, floor):
+    # BEGIN SOLUTION
+    return (frozen - floor) / (trained - floor)
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_share_of_room(share_of_room)
+
+# %% [markdown]
+# Now in this chapter's own run, between the best null and the trained SAE:
+
+# %% tags=["hide-input"]
+best_null = floor["explained_variance"].max()
+of = table.set_index(["architecture", "baseline"])["explained_variance"]
+lines = []
+for a in activations:
+    for baseline in (name, f"{name} (cov)"):
+        trained, frozen = of[a.name, "fully trained"], of[a.name, baseline]
+        room = f"{share_of_room(trained, frozen, best_null):.0%} of the room" if trained > best_null else "no room to share"
+        lines.append(f"- {a.name}, {baseline}: {room}, {frozen / trained:.0%} of the score")
+Markdown("\n".join(lines) + "\n\nBelow 0% a baseline scores less than the best null. There is no room where even the trained SAE does.")
+
+# %% [markdown]
+# ```{exercise} How near does a random direction come?
+# :label: ex-best-cosine
+#
+# *Medium, 10 minutes.* Suppose that you know a direction that matters to the model. Write `best_cosine(directions, target)`: the
+# largest {term}`cosine similarity` of any row of `directions` (n, d) to `target` (d,). Rows need not have unit norm.
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def best_cosine(directions, target):
+    # BEGIN SOLUTION
+    unit = directions / directions.norm(dim=1, keepdim=True)
+    return (unit @ (target / target.norm())).max()
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_best_cosine(best_cosine)
+
+# %% [markdown]
+# The fully trained SAE's directions as targets, the frozen ones as candidates:
+
+# %% tags=["hide-input"]
+trained, frozen = (saes[activations[0].name, baseline].W_dec.detach() for baseline in ("fully trained", name))
+nearest = torch.stack([best_cosine(frozen, target) for target in trained[:200]])
+Markdown(
+    f"The nearest of {d_sae:,} random directions has a cosine of {nearest.mean():.2f} on average to a trained one; chance gives "
+    f"{chance_cosine(lm.d_model, d_sae):.2f}. (All start from the same random directions, so a trained latent that did not move "
+    "still has its start among the frozen ones.)"
+)
+
+# %% [markdown]
+# ```{exercise} More random directions
+# :label: ex-more-random
+#
+# *Hard, 20 minutes and some waiting.* Twice as many random directions come nearer to any target. Predict the Frozen Decoder's explained
+# variance at twice the expansion, then rerun this notebook with `-p expansion 16`. Does the gap to the trained SAE close?
+# ```
+#
+# ```{dropdown} What to look for
+# In $d$ dimensions the best of $n$ random directions has a cosine of about $\sqrt{2 \ln n / d}$ to a target: doubling $n$ adds little. And the
+# trained SAE has twice the latents, too. Compare the shares of the room, not the scores: the floor moves as well.
+# ```
+
+# %% [markdown]
+# ## Quiz
+#
+# ```{dropdown} 1. A Frozen Decoder has an explained variance of 0.45. What did it learn about directions?
+# Nothing. Its directions are the random ones that it started with; what it has learned is when to use which.
+# ```
+#
+# ```{dropdown} 2. A paper reports 0.80 for a trained SAE and 0.60 for a Frozen Decoder. What else do you need before "75% of it is random"?
+# The floor, and the L0 of both. If an untrained dictionary has 0.55, the frozen one has 20% of the room; if its L0 is twice as large, the two
+# cannot be compared at all.
+# ```
+#
+# ```{dropdown} 3. Its latents fire on words that look alike. Does that make its directions meaningful?
+# No. The encoder decides where a latent fires, and the encoder is trained; the direction that it writes is random all the same.
+# ```
+
+# %% [markdown]
 # ## Key points
 #
 # - A Frozen Decoder's directions are random, so no score of it can be evidence for learned directions.
@@ -163,3 +273,9 @@ table.assign(expansion=expansion, seed=seed).to_json(results / "frozen_decoder.j
 #   untrained dictionary, training was too short, or too many latents died, for the comparison to mean anything.
 # - That a frozen latent fires on tokens that look alike is the encoder's doing: it trains, and a direction in the
 #   decoder says nothing about what it fires on.
+
+# %% [markdown]
+# ## Further reading
+#
+# - {cite:t}`korznikov2026sanity`, section 4.1 and appendix D: the baselines, and what is not stated about them.
+# - {cite:t}`heap2025random`: the same question with the language model randomised, instead of the SAE.
