@@ -21,7 +21,7 @@ GREY = "#6b6b6b"
 
 
 def style():
-    """One look for every figure, as SVG without a date, so that a second run gives the same bytes."""
+    """One look for every figure: transparent SVG without a date, so that a second run gives the same bytes."""
     sns.set_theme(context="notebook", style="ticks", font="DejaVu Sans")
     mpl.rcParams.update(
         {
@@ -30,6 +30,8 @@ def style():
             "axes.spines.right": False,
             "figure.constrained_layout.use": True,
             "legend.frameon": False,
+            "figure.facecolor": "none",  # pages are light or dark
+            "axes.facecolor": "none",
         }
     )
     set_matplotlib_formats("svg", metadata={"Date": None})

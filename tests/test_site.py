@@ -6,15 +6,20 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
+import axe_playwright_python
 import pytest
 import yaml
+from bs4 import BeautifulSoup
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 PAGES = [TOC["root"]] + [chapter["file"] for part in TOC["parts"] for chapter in part["chapters"]]
 WIDTHS = {"desktop": 1280, "phone": 390}
+AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+FIRST_PAGE, BEYOND_IT = 4e6, 0.5e6  # bytes that a reader loads, at the most
 # The browser's own housekeeping is no request of the page.
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 QUIET += ["--disable-component-update", "--disable-sync"]
@@ -22,7 +27,9 @@ QUIET += ["--disable-component-update", "--disable-sync"]
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
-    """The book, built with quick parameters."""
+    """The book, built with quick parameters; or what SAELITE_SITE names, such as the `_build/html` of `make book`."""
+    if "SAELITE_SITE" in os.environ:
+        return Path(os.environ["SAELITE_SITE"]).resolve()
     out = tmp_path_factory.mktemp("book")
     command = [sys.executable, ROOT / "book/build.py", "-f", ROOT / "book/params/quick.yaml", "--out", out]
     built = subprocess.run(command, capture_output=True, text=True)
@@ -84,12 +91,98 @@ def test_page_opens_whole_and_asks_nothing_of_the_network(site, page, name):
     assert page.faults == []
 
 
-def test_search_finds_a_word(site, page):
-    page.goto((site / "search.html").as_uri() + "?q=decoder")
-    page.wait_for_selector("#search-results li a")
-    hrefs = [link.get_attribute("href") for link in page.locator("#search-results li a").all()]
-    assert any("frozen_decoder" in href for href in hrefs)
-    assert page.faults == []
+@pytest.fixture
+def desktop(browser):
+    page = browser.new_page(viewport={"width": WIDTHS["desktop"], "height": 844})
+    page.set_default_timeout(15_000)
+    yield page
+    page.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_nothing_shuts_out_readers_with_assistive_technology(site, desktop, name, theme):
+    desktop.emulate_media(color_scheme=theme)
+    desktop.goto((site / f"{name}.html").as_uri(), wait_until="load")
+    assert desktop.evaluate("document.documentElement.dataset.theme") == theme
+    desktop.evaluate("document.querySelectorAll('details').forEach(box => box.open = true)")
+    desktop.evaluate(AXE)
+    found = desktop.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    grave = [
+        (fault["id"], len(fault["nodes"]), fault["nodes"][0]["html"][:200], fault["nodes"][0]["failureSummary"])
+        for fault in found
+        if fault["impact"] in ("serious", "critical")
+    ]
+    assert grave == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_keyboard_alone_goes_through_the_page_from_top_to_bottom(site, desktop, name):
+    desktop.goto((site / f"{name}.html").as_uri(), wait_until="load")
+    # where an element stands among all, and whether it belongs to the text
+    focused = """() => {
+        const e = document.activeElement, all = [...document.querySelectorAll('*')];
+        return [all.indexOf(e), e.innerText || e.value || e.tagName, !!e.closest('.bd-article')];
+    }"""
+    visited = []
+    for _ in range(400):
+        desktop.keyboard.press("Tab")
+        at = desktop.evaluate(focused)
+        if visited and at[0] <= visited[0][0]:  # round again, or out of the page
+            break
+        visited.append(at)
+    else:
+        pytest.fail("Tab never comes to an end")
+    assert visited[0][1].startswith("Skip to")
+    places = [place for place, *_ in visited]
+    assert places == sorted(set(places)), "focus jumps about, or is caught"
+    assert sum(in_text for *_, in_text in visited) > 0
+
+
+def test_search_finds_every_page_by_its_title(site, desktop):
+    for name in PAGES:
+        title = BeautifulSoup((site / f"{name}.html").read_text(encoding="utf-8"), "html.parser").h1
+        words = " ".join(re.findall(r"[A-Za-z]{4,}", title.get_text()))
+        desktop.goto((site / "search.html").as_uri() + f"?q={words}")
+        desktop.wait_for_selector("#search-results li a")
+        hrefs = [link.get_attribute("href") for link in desktop.locator("#search-results li a").all()]
+        assert any(name in href for href in hrefs), f"{words!r} finds {hrefs[:5]}"
+
+
+def test_every_link_inside_the_book_leads_somewhere(site):
+    pages = {
+        path: BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        for path in site.rglob("*.html")
+        if "_static" not in path.parts
+    }
+    places = {path: {tag["id"] for tag in soup.find_all(id=True)} for path, soup in pages.items()}
+    broken = []
+    for path, soup in pages.items():
+        for link in soup.find_all("a", href=True):
+            parts = urlsplit(link["href"])
+            if parts.scheme or parts.netloc:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            anchor = unquote(parts.fragment)
+            lost = anchor and target in places and anchor not in places[target]
+            if not target.exists() or lost:
+                broken.append(f"{path.relative_to(site)} -> {link['href']}")
+    assert broken == []
+
+
+def test_pages_are_light(site, browser):
+    """The first page within its budget, any other within a smaller one beyond what the first has brought."""
+    loaded, sizes = set(), {}
+    for name in PAGES:
+        page, asked = browser.new_page(), set()
+        page.on("request", lambda request, asked=asked: asked.add(unquote(urlsplit(request.url).path)))
+        page.goto((site / f"{name}.html").as_uri(), wait_until="load")
+        page.close()
+        files = {Path(path) for path in asked if Path(path).is_file()}
+        sizes[name] = sum(path.stat().st_size for path in files - loaded)
+        loaded = loaded or files
+    assert sizes.pop(TOC["root"]) < FIRST_PAGE
+    assert {name: size for name, size in sizes.items() if size > BEYOND_IT} == {}
 
 
 def test_nothing_in_the_site_tells_of_this_machine(site):

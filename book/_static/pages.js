@@ -1,0 +1,12 @@
+/* A page opened from a folder may not read its neighbours, so search shows titles there, and summaries on a server. */
+DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = location.protocol !== "file:";
+
+/* What scrolls sideways can be reached with the keyboard. */
+function letScroll() {
+  for (const box of document.querySelectorAll(".bd-article table, .bd-article pre, .bd-article mjx-container")) {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+  }
+}
+addEventListener("load", letScroll);
+addEventListener("resize", letScroll);
+addEventListener("toggle", letScroll, true); /* a box that opens */
