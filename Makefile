@@ -6,7 +6,7 @@ READY := $(VENV)/ready
 QUICK := .quick-notebooks
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lint lock clean
+.PHONY: help book zip workshop test lint links lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-6s %s\n", $$1, $$2}'
@@ -26,11 +26,38 @@ $(READY): requirements.lock requirements-data.txt pyproject.toml
 book: $(READY)  ## execute the notebooks and make the site in _build/html
 	$(BIN)/python book/build.py
 
+# What a room without a network needs, in one file: unpack it and open START.html.
+OFFLINE := _build/saelite-book
+zip: book  ## the site, the notebooks and what they need, as _build/saelite-book.zip
+	rm -rf $(OFFLINE) $(OFFLINE).zip
+	mkdir -p $(OFFLINE)
+	cp -r _build/html $(OFFLINE)/site
+	cp -r _build/stage/notebooks $(OFFLINE)/executed
+	rm -f $(OFFLINE)/executed/*.json
+	cp -r notebooks saelite pyproject.toml requirements.txt requirements-data.txt requirements.lock README.md LICENSE* $(OFFLINE)
+	mkdir $(OFFLINE)/book
+	cp -r book/*.py book/params book/results $(OFFLINE)/book
+	find $(OFFLINE) -name __pycache__ -prune -exec rm -rf {} +
+	printf '<meta http-equiv="refresh" content="0; url=site/index.html">\n' > $(OFFLINE)/START.html
+	cd _build && ../$(BIN)/python -m zipfile -c saelite-book.zip saelite-book
+	rm -rf $(OFFLINE)
+	@du -h $(OFFLINE).zip
+
+# After this a room without a network has all: Jupyter, the model, the activations and every SAE of the book's defaults.
+workshop: $(READY)  ## fill the cache for a room without a network, and install JupyterLab
+	@echo 'This runs the whole book once: some 4 GB of disk and the time that the README states. It can be stopped and resumed.'
+	$(BIN)/python -m pip install -qq -r requirements-workshop.txt
+	$(MAKE) book
+	@echo 'Ready. Notebooks without solutions: _build/html/student. Start with: $(BIN)/jupyter lab _build/html/student'
+
 # The notebooks are tested as copies with small parameters, in one pytest call with the rest so that there is one verdict.
 test: $(READY)  ## run every test, the notebooks too, at the sizes in book/params/quick.yaml
 	rm -rf $(QUICK)
 	$(BIN)/python book/execute.py --prepare-only -f book/params/quick.yaml --out $(QUICK)
 	SAELITE_RESULTS=$(CURDIR)/$(QUICK)/results $(BIN)/python -m pytest tests $(QUICK) --nbmake
+
+links: book  ## try every link that leads to another site
+	$(BIN)/python -m sphinx -b linkcheck -q _build/stage _build/links
 
 lint: $(READY)  ## check the style with ruff
 	$(BIN)/ruff check .
