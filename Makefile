@@ -57,7 +57,7 @@ test: $(READY)  ## run every test, the notebooks too, at the sizes in book/param
 	SAELITE_RESULTS=$(CURDIR)/$(QUICK)/results $(BIN)/python -m pytest tests $(QUICK) --nbmake
 
 links: book  ## try every link that leads to another site
-	$(BIN)/python -m sphinx -b linkcheck -q _build/stage _build/links
+	PYTHONPATH=_build/stage/book/_ext $(BIN)/python -m sphinx -b linkcheck -q _build/stage _build/links
 
 lint: $(READY)  ## check the style with ruff
 	$(BIN)/ruff check .

@@ -7,7 +7,7 @@ What is where under `--out` (default `_build`):
 
 stage/notebooks/    the executed notebooks of `_toc.yml`, with a record beside each (see execute.py)
 stage/book/         a copy of `book/`, so that pages have the same names as in the repository
-stage/extra/        files that the site holds as they are: copies of the notebooks for students
+stage/extra/        files that the site holds as they are: copies of the notebooks for students, and slides
 stage/book/built/   what the notebooks left in the folder that SAELITE_RESULTS names; a page shows it with
                     `{figure} built/welcome.svg` or `{include} built/table.md`
 doctrees/, html/    Sphinx's memory, and the site
@@ -32,6 +32,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import execute
+import slides
 import student
 import sweep
 import yaml
@@ -136,6 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
         folder = out / "stage"
         execute.run_all(jobs, folder / "notebooks", results=folder / "book" / "built")
         student.write([notebook for notebook, _ in jobs], folder / "extra" / "student", installing(settings))
+        slides.write([folder / "notebooks" / notebook.name for notebook, _ in jobs], folder / "extra" / "slides")
         make_site(folder, out, stage(folder, settings))
         print(f"The book is in {out / 'html' / 'index.html'}, made in {execute.clock(time.monotonic() - start)}")
 

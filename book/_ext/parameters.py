@@ -24,14 +24,24 @@ def add_box(app, docname, source):
     notebook = nbformat.reads(source[0], as_version=4)
     for place, cell in enumerate(notebook.cells):
         if PLACE in cell.metadata.get("tags", []):
-            student = Path(app.srcdir, "extra", "student", f"{record['notebook']}.ipynb").is_file()
-            text = box(cell.source, record, student)
+            extra = Path(app.srcdir, "extra")
+            offered = [
+                f'<a href="../{path}" download>{words}</a>'
+                if path.endswith(".ipynb")
+                else f'<a href="../{path}">{words}</a>'
+                for path, words in (
+                    (f"student/{record['notebook']}.ipynb", "this notebook without solutions"),
+                    (f"slides/{record['notebook']}.html", "its slides"),
+                )
+                if (extra / path).is_file()
+            ]
+            text = box(cell.source, record, offered)
             notebook.cells.insert(place + 1, nbformat.v4.new_markdown_cell(text, id="parameters-box"))
             source[0] = nbformat.writes(notebook)
             return
 
 
-def box(parameters, record, student):
+def box(parameters, record, offered):
     """The box as MyST Markdown.
 
     Parameters
@@ -40,8 +50,8 @@ def box(parameters, record, student):
         Source of the cell of parameters: lines ``name: type = value  # what it means``.
     record : dict
         As execute.py writes it.
-    student : bool
-        Whether there is a copy of the notebook without solutions.
+    offered : list of str
+        Links to what else the site holds of this chapter.
     """
     rows = [
         f"| `{name}` | `{kind}` | {_code(record['parameters'].get(name, value))} | {_cell(meaning)} |"
@@ -68,10 +78,8 @@ def box(parameters, record, student):
         "",
         f"or, refusing a misspelt name, `.venv/bin/python book/execute.py {name} {_options(changed)}`.",
     ]
-    if student:
-        # where build.py has Sphinx copy it, seen from notebooks/NAME.html
-        link = f'<a href="../student/{name}.ipynb" download>this notebook without solutions</a>'
-        lines += ["", f"To work through it yourself: {link}."]
+    if offered:
+        lines += ["", f"To work through it or to teach from it: {', '.join(offered)}."]
     return "\n".join([*lines, "````"])
 
 
