@@ -19,7 +19,7 @@ import execute
 import nbformat
 
 SOLUTION = re.compile(r"^( *)# BEGIN SOLUTION\n.*?^ *# END SOLUTION$", re.MULTILINE | re.DOTALL)
-REFERENCE = re.compile(r'^(reference: str = )"[^"]+"', re.MULTILINE)
+REFERENCE = re.compile(r'^(\w+: str = )"\.\./book/results[^"]*"', re.MULTILINE)
 
 
 def without_solutions(notebook: nbformat.NotebookNode, install: str = "") -> nbformat.NotebookNode:
