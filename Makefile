@@ -6,7 +6,7 @@ READY := $(VENV)/ready
 QUICK := .quick-notebooks
 
 .DEFAULT_GOAL := help
-.PHONY: help book zip workshop test lint links lock clean
+.PHONY: help book zip pdf workshop test lint links lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-6s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ zip: book  ## the site, the notebooks and what they need, as _build/saelite-book
 	cd _build && ../$(BIN)/python -m zipfile -c saelite-book.zip saelite-book
 	rm -rf $(OFFLINE)
 	@du -h $(OFFLINE).zip
+
+pdf: book  ## the book in one file for paper, as _build/saelite-book.pdf; needs Chromium and no LaTeX
+	$(BIN)/python book/pdf.py _build/html --out _build/saelite-book.pdf
 
 # After this a room without a network has all: Jupyter, the model, the activations and every SAE of the book's defaults.
 workshop: $(READY)  ## fill the cache for a room without a network, and install JupyterLab
