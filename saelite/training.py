@@ -209,17 +209,9 @@ def _digest(tensor):
 def _code_fingerprint():
     """A hash of the source files that decide what training makes."""
     files = sorted(Path(__file__).parent.glob("*.py"))
-    names = {
-        "activation_functions",
-        "baselines",
-        "checkpoints",
-        "initialisation",
-        "metrics",
-        "pre_activations",
-        "revival",
-    }
-    names |= {"sae", "sparse", "store", "synthetic", "training"}
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.stem in names)).hexdigest()[:16]
+    names = "activation_functions ranked penalised pre_activations sparse sae baselines initialisation revival training"
+    names += " checkpoints metrics store synthetic"
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.stem in names.split())).hexdigest()[:16]
 
 
 class _Run:
