@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import relu
 
+from saelite import parallel
 from saelite.ranked import ActivationFunction, threshold_for_l0
 
 # How strongly a steered penalty answers to an L0 off its target, at once and over time.
@@ -45,7 +46,7 @@ class _Penalised(ActivationFunction):
 
     @torch.no_grad()
     def _steer(self, l0, unit):
-        """One step of the control, given the batch's mean number of active latents."""
+        """One step of the control, given the whole batch's mean number of active latents."""
         if self.steered and self.training:
             off_target = (l0 / self.target_l0).log().clamp(-1, 1)
             # far from the target the proportional part does the work; a level that built up meanwhile would overshoot
@@ -86,10 +87,10 @@ class ReLU(_Penalised):
 
     def penalty(self, z, values, support):
         batch = support.shape[0]
-        l0 = torch.tensor(len(values) / batch, device=values.device)
-        self._steer(
-            l0, unit=values.detach().sum() / max(1, len(values))
-        )  # shrinking a value by itself is what L1 would do at weight 2
+        active = parallel.total(len(values))
+        l0 = torch.tensor(active / (batch * parallel.size()), device=values.device)
+        # shrinking a value by itself is what L1 would do at weight 2
+        self._steer(l0, unit=parallel.total(values.detach().sum()) / max(1, active))
         return self.coefficient * values.sum() / batch
 
 
@@ -158,8 +159,9 @@ class JumpReLU(_Penalised):
         batch = support.shape[0]
         l0 = _Step.apply(z, self.threshold.index_select(0, support.latents), self.bandwidth).sum() / batch
         # leaving out an entry costs about its square in squared error, so that is what an entry's weight is measured in
-        mean_value = values.detach().sum() / (batch * l0.detach()).clamp(min=1)
-        self._steer(l0.detach(), unit=mean_value**2)
+        active = parallel.total(batch * l0.detach())
+        mean_value = parallel.total(values.detach().sum()) / active.clamp(min=1)
+        self._steer(parallel.mean(l0.detach()), unit=mean_value**2)
         return self.coefficient * l0
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import relu
 
+from saelite import parallel
 from saelite.sparse import Support, flatnonzero
 
 
@@ -62,7 +63,7 @@ class TopK(ActivationFunction):
     def select(self, pre):
         # A sample's k-th value is roughly its norm times a number that changes slowly. So this floor leaves a few more
         # than k entries in nearly every row; the few rows where it leaves fewer are looked at whole.
-        batch, d_sae = pre.shape
+        d_sae = pre.shape[1]
         support, z = pre.above(self.guess * pre.norms)
         chosen, kth = _largest_of_rows(support, z, self.k)
         short = kth.isinf().nonzero().squeeze(1)
@@ -72,8 +73,8 @@ class TopK(ActivationFunction):
         z = torch.cat([z[chosen], whole.values.flatten()])
         order = flat.argsort()
         order = order[z[order] > 0]
-        ratio = (kth / pre.norms.squeeze(1)).nan_to_num(nan=0.0)
-        self.guess = 0.98 * max(0.0, float(ratio.kthvalue(1 + batch // 100).values))
+        ratio, _ = parallel.gather((kth / pre.norms.squeeze(1)).nan_to_num(nan=0.0))
+        self.guess = 0.98 * max(0.0, float(ratio.kthvalue(1 + len(ratio) // 100).values))
         return Support.at(flat[order], pre.shape), z[order]
 
     def code(self, z, support):
@@ -122,21 +123,23 @@ class BatchTopK(ActivationFunction):
 
     @torch.no_grad()
     def select(self, pre):
-        wanted = pre.shape[0] * self.k
+        wanted = pre.shape[0] * parallel.size() * self.k
         unit = self.unit(pre.norms)
         for floor in (self.guess, 0.9 * self.guess, 0.0):
             support, z = pre.above(floor * unit)
-            if len(z) >= wanted:
+            if parallel.total(len(z)) >= wanted:
                 break
         smallest = z.new_zeros(())
-        if len(z):
-            rank = z / (unit.flatten().index_select(0, support.rows) if unit.ndim else unit)
-            largest = rank.topk(min(wanted, len(z)), sorted=False)
+        # where several processes share a batch, each finds the k-th value of the whole, then keeps what it has above it
+        ranks, mine = parallel.gather(z / (unit.flatten().index_select(0, support.rows) if unit.ndim else unit))
+        if len(ranks):
+            largest = ranks.topk(min(wanted, len(ranks)), sorted=False)
             smallest = largest.values.min()
-            if len(z) > wanted:
-                places = flatnonzero(rank >= smallest)
+            if len(ranks) > wanted:
+                places = flatnonzero(ranks >= smallest)
                 if len(places) > wanted:  # equals at the edge
                     places = largest.indices.sort().values
+                places = parallel.own(places, mine)
                 support, z = support.keep(places), z.index_select(0, places)
         self.threshold.lerp_(smallest.to(self.threshold.dtype), self.threshold_rate)
         self.guess = 0.98 * float(smallest)

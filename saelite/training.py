@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from saelite import cache, checkpoints, sparse
+from saelite import cache, checkpoints, parallel, sparse
 from saelite.pre_activations import PreActivations
 from saelite.sae import check_finite
 
@@ -70,6 +70,8 @@ def train(
 ):
     """Train an SAE on batches of activations, one pass.
 
+    Called by every process that ``torchrun`` started, it trains one SAE on all of them: see :mod:`saelite.parallel`.
+
     The loss is the squared error ``||x - x_hat||^2`` of scaled activations, its mean over samples, plus the penalty of
     the activation function; the optimiser is AdamW. For nested dictionaries it is the mean over their reconstructions.
 
@@ -78,6 +80,7 @@ def train(
     sae : SAE
         Trained in place, left in evaluation mode. Calibrated on the first batch if it has not been.
     batches : iterable of tensors of shape (batch, d_in)
+        With several processes each one's own rows of every batch, as :func:`saelite.parallel.shard` gives them.
     lr : float
         Peak learning rate.
     steps : int, optional
@@ -119,20 +122,24 @@ def train(
             "A checkpoint can only be resumed if batches can be asked for by number (batches[i]); "
             "pass a sequence, such as FeatureWorld.batches or ActivationStore.batches, or leave `checkpoint` out."
         )
+    _start_alike(sae)
     run = _Run(sae, revival, lr=lr, betas=betas, weight_decay=weight_decay)
     done = checkpoints.resume_training(checkpoint, run) if checkpoint is not None else 0
+    if not parallel.agree(done):
+        raise ValueError(f"Not all processes see the checkpoint {checkpoint}; keep it on a disk that they share.")
     started = time.perf_counter() - run.seconds
     sae.train()
-    quiet = {} if progress else {"disable": True}  # unset, the variable TQDM_DISABLE has a say
+    quiet = {} if progress and parallel.leads() else {"disable": True}  # unset, the variable TQDM_DISABLE has a say
     bar = tqdm(total=steps, initial=done, desc=describe(sae), ascii=True, mininterval=2, **quiet)
     step = done - 1
     for step, batch in enumerate(_from(batches, done, steps), start=done):
         batch = batch.to(sae.W_dec.device, sae.W_dec.dtype)
+        sample = parallel.whole(batch) if step == done else None
         if step == 0:
-            check_finite(batch)
+            check_finite(sample)
             if not sae.calibrated:
-                sae.scale(batch)  # a wrong width is refused before anything is measured on it
-                sae.calibrate(batch)
+                sae.scale(sample)  # a wrong width is refused before anything is measured on it
+                sae.calibrate(sample)
         for group in run.optimiser.param_groups:
             group["lr"] = lr * group["speed"] * _schedule(step, steps, warmup, decay)
         run.step(batch)
@@ -141,7 +148,7 @@ def train(
             run.log(step + 1, watch)
             bar.set_postfix_str(f"EV {run.history[-1]['explained_variance']:.3f}, L0 {run.history[-1]['l0']:.1f}")
         bar.update()
-        if checkpoint is not None and (step + 1) % checkpoint_every == 0 and step + 1 < steps:
+        if checkpoint is not None and (step + 1) % checkpoint_every == 0 and step + 1 < steps and parallel.leads():
             run.seconds = time.perf_counter() - started
             checkpoints.save_training(checkpoint, run, step + 1)
     bar.close()
@@ -156,6 +163,8 @@ def train_or_load(sae, batches, *, progress=True, **settings):
 
     The key is made of the SAE's settings and start, ``batches.settings``, the training settings and the code that
     trains: change any of them and the SAE is trained anew. A killed run goes on from its last checkpoint.
+
+    The number of processes is no part of the key, as the device is not: the SAE is the same to rounding.
 
     Parameters
     ----------
@@ -180,8 +189,11 @@ def train_or_load(sae, batches, *, progress=True, **settings):
         "code": _code_fingerprint(),
         "torch": torch.__version__,
     }
-    folder = cache.folder() / "saes" / cache.key(**made_of)
-    if folder.exists():
+    key = cache.key(**made_of)
+    if not parallel.agree(int(key[:15], 16)):
+        raise ValueError("The processes were asked for different SAEs; give all of them the same settings and data.")
+    folder = cache.folder() / "saes" / key
+    if parallel.first(folder.exists()):
         loaded, record = checkpoints.load(folder)
         sae.load_state_dict(loaded.state_dict())
         sae.eval()
@@ -196,10 +208,21 @@ def train_or_load(sae, batches, *, progress=True, **settings):
         )
     unfinished = folder.with_suffix(".run")
     history = train(sae, batches, checkpoint=unfinished, progress=progress, **settings)
-    with contextlib.suppress(FileExistsError):  # another process was asked for the same, and was first
-        checkpoints.save(sae, folder, made_of=made_of, history=history.to_dict("records"))
-    unfinished.unlink(missing_ok=True)
+    if parallel.leads():
+        with contextlib.suppress(FileExistsError):  # another run was asked for the same, and was first
+            checkpoints.save(sae, folder, made_of=made_of, history=history.to_dict("records"))
+        unfinished.unlink(missing_ok=True)
+    parallel.wait()
     return history
+
+
+def _start_alike(sae):
+    """Give all processes the SAE of the first, down to where its search for candidates starts."""
+    if parallel.size() > 1:
+        for tensor in sae.state_dict().values():
+            tensor.copy_(parallel.first(tensor))
+        if hasattr(sae.activation, "guess"):
+            sae.activation.guess = parallel.first(sae.activation.guess)
 
 
 def _digest(tensor):
@@ -209,8 +232,8 @@ def _digest(tensor):
 def _code_fingerprint():
     """A hash of the source files that decide what training makes."""
     files = sorted(Path(__file__).parent.glob("*.py"))
-    names = "activation_functions ranked penalised pre_activations sparse sae baselines initialisation revival training"
-    names += " checkpoints metrics store synthetic"
+    names = "activation_functions ranked penalised pre_activations sparse sae baselines initialisation revival parallel"
+    names += " training checkpoints metrics store synthetic"
     return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.stem in names.split())).hexdigest()[:16]
 
 
@@ -233,26 +256,31 @@ class _Run:
         x_hats, support, z, values = reconstruct(sae, x)
         errors = [x_hat - x for x_hat in x_hats]
         error = errors[-1].detach()
-        self.loss = sum(e.square().sum(dim=1).mean() for e in errors) / len(errors)
-        self.loss = self.loss + sae.activation.penalty(z, values, support)
+        loss = sum(e.square().sum(dim=1).mean() for e in errors) / len(errors)
+        loss = loss + sae.activation.penalty(z, values, support)
         if self.revival is not None:
-            self.loss = self.loss + self.revival.loss(sae, x, error, self.samples_since_fired)
+            loss = loss + self.revival.loss(sae, x, error, self.samples_since_fired)
+        self.loss = parallel.mean(loss.detach())
         if not self.loss.isfinite():
-            check_finite(batch)
+            check_finite(parallel.gather(batch)[0])
             raise ValueError(
                 f"The loss of {describe(sae)} became {self.loss.item()} after {self.samples:,} samples; "
                 "lower the learning rate."
             )
-        self.loss.backward()
+        loss.backward()
         if sae.W_enc.requires_grad:
             self.encoder_rows.grad, sae.W_enc.grad = sae.W_enc.grad.T, None
+        for group in self.optimiser.param_groups:
+            parallel.average_gradients(group["params"])
         self.optimiser.step()
         self.optimiser.zero_grad()
         sae.baseline.constrain(sae)
         active = values.detach() > 0
-        self.samples += len(x)
-        self.samples_since_fired += len(x)
+        samples = len(x) * parallel.size()
+        self.samples += samples
+        self.samples_since_fired += samples
         self.samples_since_fired[support.latents[active]] = 0
+        self.samples_since_fired = parallel.smallest(self.samples_since_fired)
         self._last = x, error, active
 
     def _groups(self):
@@ -265,6 +293,7 @@ class _Run:
 
     def log(self, step, watch=None):
         x, error, active = self._last
+        variance = parallel.total((x - parallel.mean(x.mean(dim=0))).square().sum())
         before = self.history[-1]["samples"] if self.history else 0
         alive = (self.samples_since_fired < self.samples - before).cpu()
         row = {
@@ -272,8 +301,8 @@ class _Run:
             "samples": self.samples,
             "lr": self.optimiser.param_groups[0]["lr"],
             "loss": self.loss.item(),
-            "explained_variance": 1 - (error.square().sum() / (x - x.mean(dim=0)).square().sum()).item(),
-            "l0": active.sum().item() / len(x),
+            "explained_variance": 1 - (parallel.total(error.square().sum()) / variance).item(),
+            "l0": parallel.total(active.sum()).item() / (len(x) * parallel.size()),
             "dead": 1 - alive.float().mean().item(),
         }
         cosines = self.sae.cosine_to_start()[alive].numpy()
