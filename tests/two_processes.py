@@ -26,7 +26,8 @@ RESUMED = ["TopK", "BatchTopK", "JumpReLU"]  # the others keep no state of anoth
 
 def start_two(work, folder):
     """Run ``work(folder)`` in two processes that have joined; returns what it gave in each."""
-    multiprocessing.set_forkserver_preload(["saelite.training", "saelite.revival"])  # imported once for all
+    # imported once for all; the last one by torch's optimisers, when the first is made
+    multiprocessing.set_forkserver_preload(["saelite.training", "saelite.revival", "torch._dynamo"])
     torch.multiprocessing.start_processes(_join, (work, str(folder)), nprocs=2, start_method="forkserver")
     return [torch.load(folder / f"{work.__name__}-{number}.pt", weights_only=False) for number in (0, 1)]
 
@@ -58,7 +59,7 @@ def whole_grid(folder):
     return {pair: train_one(*pair) for pair in GRID}
 
 
-def pre_activations(case):
+def hard_batch(case):
     """Batches of 40 samples that are hard to share, whole: numbers with many ties, one half silent, few above zero."""
     generator = torch.Generator().manual_seed(0)
     x, W, b = (torch.randn(*s, generator=generator, dtype=torch.double) for s in ((40, 6), (30, 6), (30,)))
@@ -82,7 +83,7 @@ def select(activation):
     activation.attach(30)
     chosen = []
     for case in CASES:
-        x, W, b = pre_activations(case)
+        x, W, b = hard_batch(case)
         share = parallel.shard([x])[0]
         support, z = activation.select(PreActivations(share, W, b))
         chosen.append((support.to_dense(z), getattr(activation, "guess", None)))
