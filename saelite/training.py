@@ -21,7 +21,7 @@ from saelite.sae import check_finite
 THRESHOLD_SPEED = 10.0
 
 
-def reconstruct(sae, x):
+def reconstruct(sae, x, dtype=None):
     """A training forward pass over scaled activations, whose gradients cost batch x L0 rows, not batch x d_sae.
 
     Parameters
@@ -29,6 +29,8 @@ def reconstruct(sae, x):
     sae : SAE
     x : tensor of shape (batch, d_in)
         Activations as ``sae.scale`` gives them.
+    dtype : torch.dtype, optional
+        What candidates are looked for in: see :class:`saelite.pre_activations.PreActivations`.
 
     Returns
     -------
@@ -37,7 +39,7 @@ def reconstruct(sae, x):
         where the activation function has several; where the code may be active; pre-activations and code there (nnz,).
     """
     with torch.no_grad():
-        support, z = sae.activation.select(PreActivations(x - sae.b_dec, sae.W_enc.T, sae.b_enc))
+        support, z = sae.activation.select(PreActivations(x - sae.b_dec, sae.W_enc.T, sae.b_enc, dtype))
     z = sparse.pre_activations_at(support, z, x, sae.W_enc, sae.b_enc, sae.b_dec)
     values = sae.activation.code(z, support)
     x_hats, x_hat = [], sae.b_dec
@@ -71,6 +73,9 @@ def train(
     """Train an SAE on batches of activations, one pass.
 
     Called by every process that ``torchrun`` started, it trains one SAE on all of them: see :mod:`saelite.parallel`.
+    Under ``torch.autocast`` in bfloat16 the one dense product of a step is made in bfloat16; what it finds is computed
+    again, and all else is computed, in the SAE's own precision, so that the SAE is the same. A batch that is on
+    the SAE's device stays there.
 
     The loss is the squared error ``||x - x_hat||^2`` of scaled activations, its mean over samples, plus the penalty of
     the activation function; the optimiser is AdamW. For nested dictionaries it is the mean over their reconstructions.
@@ -134,15 +139,16 @@ def train(
     step = done - 1
     for step, batch in enumerate(_from(batches, done, steps), start=done):
         batch = batch.to(sae.W_dec.device, sae.W_dec.dtype)
-        sample = parallel.whole(batch) if step == done else None
-        if step == 0:
-            check_finite(sample)
-            if not sae.calibrated:
-                sae.scale(sample)  # a wrong width is refused before anything is measured on it
-                sae.calibrate(sample)
-        for group in run.optimiser.param_groups:
-            group["lr"] = lr * group["speed"] * _schedule(step, steps, warmup, decay)
-        run.step(batch)
+        with torch.autocast(sae.W_dec.device.type, enabled=False):  # run.dtype has noted what was asked for
+            sample = parallel.whole(batch) if step == done else None
+            if step == 0:
+                check_finite(sample)
+                if not sae.calibrated:
+                    sae.scale(sample)  # a wrong width is refused before anything is measured on it
+                    sae.calibrate(sample)
+            for group in run.optimiser.param_groups:
+                group["lr"] = lr * group["speed"] * _schedule(step, steps, warmup, decay)
+            run.step(batch)
         if (step + 1) % log_every == 0 or step + 1 == steps:
             run.seconds = time.perf_counter() - started
             run.log(step + 1, watch)
@@ -245,6 +251,7 @@ class _Run:
         # the memory of W_enc, latent by latent as it lies there: Adam is three times faster on it than across
         self.encoder_rows = nn.Parameter(sae.W_enc.detach().T, requires_grad=sae.W_enc.requires_grad)
         self.optimiser = torch.optim.AdamW(self._groups(), fused=True, **adam)
+        self.dtype = _autocast_dtype(sae.W_dec.device.type)
         self.samples = 0
         self.seconds = 0.0
         self.samples_since_fired = torch.zeros(sae.d_sae, dtype=torch.long, device=sae.W_dec.device)
@@ -253,7 +260,7 @@ class _Run:
     def step(self, batch):
         sae = self.sae
         x = sae.scale(batch)
-        x_hats, support, z, values = reconstruct(sae, x)
+        x_hats, support, z, values = reconstruct(sae, x, self.dtype)
         errors = [x_hat - x for x_hat in x_hats]
         error = errors[-1].detach()
         loss = sum(e.square().sum(dim=1).mean() for e in errors) / len(errors)
@@ -312,6 +319,12 @@ class _Run:
             row["coefficient"] = self.sae.activation.coefficient.item()
         row |= watch(self.sae) if watch else {}
         self.history.append(row | {"seconds": round(self.seconds, 2)})
+
+
+def _autocast_dtype(device):
+    """bfloat16 under an autocast to it, else None: float16 has too small a range for the margin of its candidates."""
+    asked_for = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    return asked_for if asked_for == torch.bfloat16 else None
 
 
 def describe(sae):
