@@ -137,9 +137,9 @@ def _checksum(folder):
 
 
 def _class(module, name):
-    """A public class of `module` by name; nothing else that a file may name is ever called."""
+    """A public class of this project by its name in `module`; nothing else that a file may name is ever called."""
     found = vars(module).get(name)
-    if not (isinstance(found, type) and found.__module__ == module.__name__ and not name.startswith("_")):
+    if not (isinstance(found, type) and found.__module__.startswith("saelite.") and not name.startswith("_")):
         raise KeyError(f"{module.__name__} has no {name}")
     return found
 

@@ -32,12 +32,11 @@ def architectures_at(l0, names, d_sae):
     ValueError
         For a name that is not among them, or an L0 that does not fit the dictionary.
     """
-    classes = {name: kind for name, kind in vars(activation_functions).items() if isinstance(kind, type)}
-    known = [name for name, kind in classes.items() if hasattr(kind, "select") and not name.startswith("_")]
+    known = activation_functions.__all__
     for name in names:
         if name not in known:
             raise ValueError(f"There is no architecture {name!r}; choose from {', '.join(known)}.")
-    activations = [classes[name](l0) for name in names]
+    activations = [getattr(activation_functions, name)(l0) for name in names]
     for activation in activations:
         SAE(1, d_sae, activation)
     return activations

@@ -6,6 +6,7 @@ few are computed again in full precision. On a CPU what comes out is the same, b
 is made in; on processors with bfloat16 units the two together cost less than half of the float32 product.
 """
 
+import contextlib
 import functools
 import time
 
@@ -17,6 +18,8 @@ from saelite.sparse import Support, flatnonzero
 
 # Entries of the first product held at once: few enough to stay in the processor's cache while they are looked through.
 CHUNK = 2**21
+# On a GPU each chunk makes the host wait once, for the number of candidates. There they are large: 0.5 GB in float32.
+GPU_CHUNK = 2**27
 
 
 class PreActivations:
@@ -30,6 +33,8 @@ class PreActivations:
         The encoder's directions, one a row: ``W_enc.T``.
     b : tensor of shape (d_sae,)
         The encoder's biases.
+    dtype : torch.dtype, optional
+        What candidates are looked for in. None: bfloat16 on a CPU that is fast in it, else the dtype of `x`.
 
     Attributes
     ----------
@@ -38,8 +43,8 @@ class PreActivations:
         ``||x||`` of each sample.
     """
 
-    def __init__(self, x, W, b):
-        self.x, self.W, self.b = x, W, b
+    def __init__(self, x, W, b, dtype=None):
+        self.x, self.W, self.b, self.dtype = x, W, b, dtype
         self.shape = (len(x), len(W))
 
     @functools.cached_property
@@ -86,7 +91,10 @@ class PreActivations:
         """A support that holds every entry above the floor and few others; None if that would be a large share."""
         batch, d_sae = self.shape
         per_row, per_latent = (floor, 0.0) if floor.ndim == 2 else (0.0, floor)
-        dtype = _fast_dtype(self.x.device) if self.x.dtype == torch.float32 else self.x.dtype
+        on_cpu = self.x.device.type == "cpu"
+        dtype = self.x.dtype
+        if dtype == torch.float32:
+            dtype = self.dtype or (_fast_dtype() if on_cpu else dtype)
         # One more column for the latents' part of the floor, one for the samples' part and the margin: then an entry is
         # a candidate if its product is above zero, and finding it takes one look at the sign.
         bias = self.b - per_latent
@@ -96,12 +104,13 @@ class PreActivations:
         right = pad(self.W, (0, 2), value=1.0)
         right[:, -2] = bias
         right = right.to(dtype).T
-        step = max(64, CHUNK // d_sae)
+        step = max(64, (CHUNK if on_cpu else GPU_CHUNK) // d_sae)
         room = left.new_empty(min(step, batch), d_sae)
         found, total = [], 0
         for first in range(0, batch, step):
             part = left[first : first + step]
-            product = torch.mm(part, right, out=room[: len(part)])
+            with contextlib.nullcontext() if on_cpu else _float32_sums():
+                product = torch.mm(part, right, out=room[: len(part)])
             found.append(flatnonzero(_positive(product)) + first * d_sae)
             total += len(found[-1])
             if total > sparse.DENSE_ABOVE * (first + len(part)) * d_sae:
@@ -127,17 +136,24 @@ def _positive(product):
     return torch.from_numpy(product.view(bits).numpy() > 0)
 
 
-@functools.cache
-def _fast_dtype(device):
-    """bfloat16 where a product in it is clearly faster than in float32, which takes some milliseconds to find out.
+@contextlib.contextmanager
+def _float32_sums():
+    """Keep a GPU from rounding partial sums of a bfloat16 product to bfloat16, which the margin does not allow for."""
+    settings = torch.backends.cuda.matmul
+    before = settings.allow_bf16_reduced_precision_reduction
+    settings.allow_bf16_reduced_precision_reduction = False
+    try:
+        yield
+    finally:
+        settings.allow_bf16_reduced_precision_reduction = before
 
-    Not on a GPU: there sums, too, may be rounded to bfloat16, which the margin does not allow for.
-    """
-    if device.type != "cpu":
-        return torch.float32
+
+@functools.cache
+def _fast_dtype():
+    """bfloat16 where the CPU makes a product in it clearly faster than in float32; some milliseconds to find out."""
     seconds = {}
     for dtype in (torch.float32, torch.bfloat16):
-        left, right = (torch.ones(512, 512, dtype=dtype, device=device) for _ in range(2))
+        left, right = (torch.ones(512, 512, dtype=dtype) for _ in range(2))
         times = []
         for _ in range(4):  # the first one warms up
             started = time.perf_counter()

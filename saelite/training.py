@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from saelite import cache, checkpoints, sparse
+from saelite import cache, checkpoints, parallel, sparse
 from saelite.pre_activations import PreActivations
 from saelite.sae import check_finite
 
@@ -21,7 +21,7 @@ from saelite.sae import check_finite
 THRESHOLD_SPEED = 10.0
 
 
-def reconstruct(sae, x):
+def reconstruct(sae, x, dtype=None):
     """A training forward pass over scaled activations, whose gradients cost batch x L0 rows, not batch x d_sae.
 
     Parameters
@@ -29,6 +29,8 @@ def reconstruct(sae, x):
     sae : SAE
     x : tensor of shape (batch, d_in)
         Activations as ``sae.scale`` gives them.
+    dtype : torch.dtype, optional
+        What candidates are looked for in: see :class:`saelite.pre_activations.PreActivations`.
 
     Returns
     -------
@@ -37,7 +39,7 @@ def reconstruct(sae, x):
         where the activation function has several; where the code may be active; pre-activations and code there (nnz,).
     """
     with torch.no_grad():
-        support, z = sae.activation.select(PreActivations(x - sae.b_dec, sae.W_enc.T, sae.b_enc))
+        support, z = sae.activation.select(PreActivations(x - sae.b_dec, sae.W_enc.T, sae.b_enc, dtype))
     z = sparse.pre_activations_at(support, z, x, sae.W_enc, sae.b_enc, sae.b_dec)
     values = sae.activation.code(z, support)
     x_hats, x_hat = [], sae.b_dec
@@ -70,6 +72,11 @@ def train(
 ):
     """Train an SAE on batches of activations, one pass.
 
+    Called by every process that ``torchrun`` started, it trains one SAE on all of them: see :mod:`saelite.parallel`.
+    Under ``torch.autocast`` in bfloat16 the one dense product of a step is made in bfloat16; what it finds is computed
+    again, and all else is computed, in the SAE's own precision, so that the SAE is the same. A batch that is on
+    the SAE's device stays there.
+
     The loss is the squared error ``||x - x_hat||^2`` of scaled activations, its mean over samples, plus the penalty of
     the activation function; the optimiser is AdamW. For nested dictionaries it is the mean over their reconstructions.
 
@@ -78,6 +85,7 @@ def train(
     sae : SAE
         Trained in place, left in evaluation mode. Calibrated on the first batch if it has not been.
     batches : iterable of tensors of shape (batch, d_in)
+        With several processes each one's own rows of every batch, as :func:`saelite.parallel.shard` gives them.
     lr : float
         Peak learning rate.
     steps : int, optional
@@ -119,29 +127,34 @@ def train(
             "A checkpoint can only be resumed if batches can be asked for by number (batches[i]); "
             "pass a sequence, such as FeatureWorld.batches or ActivationStore.batches, or leave `checkpoint` out."
         )
+    _start_alike(sae)
     run = _Run(sae, revival, lr=lr, betas=betas, weight_decay=weight_decay)
     done = checkpoints.resume_training(checkpoint, run) if checkpoint is not None else 0
+    if not parallel.agree(done):
+        raise ValueError(f"Not all processes see the checkpoint {checkpoint}; keep it on a disk that they share.")
     started = time.perf_counter() - run.seconds
     sae.train()
-    quiet = {} if progress else {"disable": True}  # unset, the variable TQDM_DISABLE has a say
+    quiet = {} if progress and parallel.leads() else {"disable": True}  # unset, the variable TQDM_DISABLE has a say
     bar = tqdm(total=steps, initial=done, desc=describe(sae), ascii=True, mininterval=2, **quiet)
     step = done - 1
     for step, batch in enumerate(_from(batches, done, steps), start=done):
         batch = batch.to(sae.W_dec.device, sae.W_dec.dtype)
-        if step == 0:
-            check_finite(batch)
-            if not sae.calibrated:
-                sae.scale(batch)  # a wrong width is refused before anything is measured on it
-                sae.calibrate(batch)
-        for group in run.optimiser.param_groups:
-            group["lr"] = lr * group["speed"] * _schedule(step, steps, warmup, decay)
-        run.step(batch)
+        with torch.autocast(sae.W_dec.device.type, enabled=False):  # run.dtype has noted what was asked for
+            sample = parallel.whole(batch) if step == done else None
+            if step == 0:
+                check_finite(sample)
+                if not sae.calibrated:
+                    sae.scale(sample)  # a wrong width is refused before anything is measured on it
+                    sae.calibrate(sample)
+            for group in run.optimiser.param_groups:
+                group["lr"] = lr * group["speed"] * _schedule(step, steps, warmup, decay)
+            run.step(batch)
         if (step + 1) % log_every == 0 or step + 1 == steps:
             run.seconds = time.perf_counter() - started
             run.log(step + 1, watch)
             bar.set_postfix_str(f"EV {run.history[-1]['explained_variance']:.3f}, L0 {run.history[-1]['l0']:.1f}")
         bar.update()
-        if checkpoint is not None and (step + 1) % checkpoint_every == 0 and step + 1 < steps:
+        if checkpoint is not None and (step + 1) % checkpoint_every == 0 and step + 1 < steps and parallel.leads():
             run.seconds = time.perf_counter() - started
             checkpoints.save_training(checkpoint, run, step + 1)
     bar.close()
@@ -156,6 +169,8 @@ def train_or_load(sae, batches, *, progress=True, **settings):
 
     The key is made of the SAE's settings and start, ``batches.settings``, the training settings and the code that
     trains: change any of them and the SAE is trained anew. A killed run goes on from its last checkpoint.
+
+    The number of processes is no part of the key, as the device is not: the SAE is the same to rounding.
 
     Parameters
     ----------
@@ -180,8 +195,11 @@ def train_or_load(sae, batches, *, progress=True, **settings):
         "code": _code_fingerprint(),
         "torch": torch.__version__,
     }
-    folder = cache.folder() / "saes" / cache.key(**made_of)
-    if folder.exists():
+    key = cache.key(**made_of)
+    if not parallel.agree(int(key[:15], 16)):
+        raise ValueError("The processes were asked for different SAEs; give all of them the same settings and data.")
+    folder = cache.folder() / "saes" / key
+    if parallel.first(folder.exists()):
         loaded, record = checkpoints.load(folder)
         sae.load_state_dict(loaded.state_dict())
         sae.eval()
@@ -196,10 +214,21 @@ def train_or_load(sae, batches, *, progress=True, **settings):
         )
     unfinished = folder.with_suffix(".run")
     history = train(sae, batches, checkpoint=unfinished, progress=progress, **settings)
-    with contextlib.suppress(FileExistsError):  # another process was asked for the same, and was first
-        checkpoints.save(sae, folder, made_of=made_of, history=history.to_dict("records"))
-    unfinished.unlink(missing_ok=True)
+    if parallel.leads():
+        with contextlib.suppress(FileExistsError):  # another run was asked for the same, and was first
+            checkpoints.save(sae, folder, made_of=made_of, history=history.to_dict("records"))
+        unfinished.unlink(missing_ok=True)
+    parallel.wait()
     return history
+
+
+def _start_alike(sae):
+    """Give all processes the SAE of the first, down to where its search for candidates starts."""
+    if parallel.size() > 1:
+        for tensor in sae.state_dict().values():
+            tensor.copy_(parallel.first(tensor))
+        if hasattr(sae.activation, "guess"):
+            sae.activation.guess = parallel.first(sae.activation.guess)
 
 
 def _digest(tensor):
@@ -209,17 +238,9 @@ def _digest(tensor):
 def _code_fingerprint():
     """A hash of the source files that decide what training makes."""
     files = sorted(Path(__file__).parent.glob("*.py"))
-    names = {
-        "activation_functions",
-        "baselines",
-        "checkpoints",
-        "initialisation",
-        "metrics",
-        "pre_activations",
-        "revival",
-    }
-    names |= {"sae", "sparse", "store", "synthetic", "training"}
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.stem in names)).hexdigest()[:16]
+    names = "activation_functions ranked penalised pre_activations sparse sae baselines initialisation revival parallel"
+    names += " training checkpoints metrics store synthetic"
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.stem in names.split())).hexdigest()[:16]
 
 
 class _Run:
@@ -230,6 +251,7 @@ class _Run:
         # the memory of W_enc, latent by latent as it lies there: Adam is three times faster on it than across
         self.encoder_rows = nn.Parameter(sae.W_enc.detach().T, requires_grad=sae.W_enc.requires_grad)
         self.optimiser = torch.optim.AdamW(self._groups(), fused=True, **adam)
+        self.dtype = _autocast_dtype(sae.W_dec.device.type)
         self.samples = 0
         self.seconds = 0.0
         self.samples_since_fired = torch.zeros(sae.d_sae, dtype=torch.long, device=sae.W_dec.device)
@@ -238,29 +260,34 @@ class _Run:
     def step(self, batch):
         sae = self.sae
         x = sae.scale(batch)
-        x_hats, support, z, values = reconstruct(sae, x)
+        x_hats, support, z, values = reconstruct(sae, x, self.dtype)
         errors = [x_hat - x for x_hat in x_hats]
         error = errors[-1].detach()
-        self.loss = sum(e.square().sum(dim=1).mean() for e in errors) / len(errors)
-        self.loss = self.loss + sae.activation.penalty(z, values, support)
+        loss = sum(e.square().sum(dim=1).mean() for e in errors) / len(errors)
+        loss = loss + sae.activation.penalty(z, values, support)
         if self.revival is not None:
-            self.loss = self.loss + self.revival.loss(sae, x, error, self.samples_since_fired)
+            loss = loss + self.revival.loss(sae, x, error, self.samples_since_fired)
+        self.loss = parallel.mean(loss.detach())
         if not self.loss.isfinite():
-            check_finite(batch)
+            check_finite(parallel.gather(batch)[0])
             raise ValueError(
                 f"The loss of {describe(sae)} became {self.loss.item()} after {self.samples:,} samples; "
                 "lower the learning rate."
             )
-        self.loss.backward()
+        loss.backward()
         if sae.W_enc.requires_grad:
             self.encoder_rows.grad, sae.W_enc.grad = sae.W_enc.grad.T, None
+        for group in self.optimiser.param_groups:
+            parallel.average_gradients(group["params"])
         self.optimiser.step()
         self.optimiser.zero_grad()
         sae.baseline.constrain(sae)
         active = values.detach() > 0
-        self.samples += len(x)
-        self.samples_since_fired += len(x)
+        samples = len(x) * parallel.size()
+        self.samples += samples
+        self.samples_since_fired += samples
         self.samples_since_fired[support.latents[active]] = 0
+        self.samples_since_fired = parallel.smallest(self.samples_since_fired)
         self._last = x, error, active
 
     def _groups(self):
@@ -273,6 +300,7 @@ class _Run:
 
     def log(self, step, watch=None):
         x, error, active = self._last
+        variance = parallel.total((x - parallel.mean(x.mean(dim=0))).square().sum())
         before = self.history[-1]["samples"] if self.history else 0
         alive = (self.samples_since_fired < self.samples - before).cpu()
         row = {
@@ -280,8 +308,8 @@ class _Run:
             "samples": self.samples,
             "lr": self.optimiser.param_groups[0]["lr"],
             "loss": self.loss.item(),
-            "explained_variance": 1 - (error.square().sum() / (x - x.mean(dim=0)).square().sum()).item(),
-            "l0": active.sum().item() / len(x),
+            "explained_variance": 1 - (parallel.total(error.square().sum()) / variance).item(),
+            "l0": parallel.total(active.sum()).item() / (len(x) * parallel.size()),
             "dead": 1 - alive.float().mean().item(),
         }
         cosines = self.sae.cosine_to_start()[alive].numpy()
@@ -291,6 +319,12 @@ class _Run:
             row["coefficient"] = self.sae.activation.coefficient.item()
         row |= watch(self.sae) if watch else {}
         self.history.append(row | {"seconds": round(self.seconds, 2)})
+
+
+def _autocast_dtype(device):
+    """bfloat16 under an autocast to it, else None: float16 has too small a range for the margin of its candidates."""
+    asked_for = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    return asked_for if asked_for == torch.bfloat16 else None
 
 
 def describe(sae):

@@ -1,6 +1,7 @@
 import pandas as pd
 import pytest
 
+from saelite import activation_functions, penalised, ranked
 from saelite.comparison import architectures_at, compare, in_words
 from saelite.synthetic import FeatureWorld, constant_probabilities
 
@@ -19,6 +20,12 @@ def test_an_unknown_architecture_is_refused():
     known = "TopK, BatchTopK, RelativeBatchTopK, Matryoshka, ReLU, JumpReLU"
     with pytest.raises(ValueError, match=f"no architecture 'TopKK'; choose from {known}"):
         architectures_at(5, ["TopKK"], 64)
+
+
+def test_every_architecture_has_its_name_where_names_are_looked_up():
+    found = vars(ranked) | vars(penalised)
+    made = {name for name, kind in found.items() if isinstance(kind, type) and hasattr(kind, "select")}
+    assert {name for name in made if not name.startswith("_")} == set(activation_functions.__all__)
 
 
 @pytest.mark.parametrize("l0", [0, 65])

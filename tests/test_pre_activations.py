@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from grid import ACTIVATIONS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saelite import pre_activations, sparse
 from saelite.activation_functions import BatchTopK, JumpReLU, RelativeBatchTopK, ReLU, TopK
 from saelite.pre_activations import PreActivations
+from saelite.revival import AuxiliaryLoss
 from saelite.sae import SAE
 from saelite.sparse import Support
 from saelite.synthetic import FeatureWorld, constant_probabilities
@@ -25,7 +27,7 @@ def sparse_and_in_chunks(monkeypatch):
 
 
 def candidates_in(dtype, monkeypatch):
-    monkeypatch.setattr(pre_activations, "_fast_dtype", lambda device: dtype)
+    monkeypatch.setattr(pre_activations, "_fast_dtype", lambda: dtype)
 
 
 def batch_of(seed, batch=150, d_in=9, scale=1.0):
@@ -136,6 +138,27 @@ def test_training_is_the_same_bit_for_bit_in_either_precision(activation, l0, de
         trained.append(sae.state_dict())
     for name, tensor in trained[0].items():
         assert torch.equal(tensor, trained[1][name]), name
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_under_autocast_candidates_are_found_in_bfloat16_and_the_sae_is_the_same(activation, monkeypatch):
+    """Left to itself autocast would round the decoder's and the gradients' products, and mix the dtypes of a sum."""
+    margin, found_in = PreActivations._margin, []
+    spy = lambda self, dtype, floor: found_in.append(dtype) or margin(self, dtype, floor)  # noqa: E731
+    monkeypatch.setattr(PreActivations, "_margin", spy)
+    candidates_in(torch.float32, monkeypatch)
+    trained = []
+    for dtype, expected in ((None, torch.float32), (torch.bfloat16, torch.bfloat16), (torch.float16, torch.float32)):
+        found_in.clear()
+        sae = SAE(20, 200, ACTIVATIONS[activation]())
+        batches = FeatureWorld(constant_probabilities(150, 3), 20).batches(256, 12)
+        with torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
+            train(sae, batches, lr=3e-3, revival=AuxiliaryLoss(dead_after=1000), progress=False)
+        assert set(found_in) == {expected}
+        trained.append(sae.state_dict())
+    for state in trained[1:]:
+        for name, tensor in trained[0].items():
+            assert torch.equal(tensor, state[name]), name
 
 
 def test_dots_agree_where_there_is_no_mkl(monkeypatch):
