@@ -91,7 +91,7 @@ HTML(
 )
 
 # %% [markdown]
-# Half of the images train the SAEs. All that follows is measured on the other half, which no SAE has seen.
+# One half of the images (or as `held_out` says) trains the SAEs. All that follows is measured on the other half, which no SAE has seen.
 
 # %%
 store = harvest_images(vm, image_set, layer=layer, held_out=held_out)
@@ -101,7 +101,7 @@ purity = LabelPurity(store, labels, l0=l0, top=top, rare=rare, seed=seed)
 rows, columns = store.record["grid"]
 Markdown(
     f"Block {layer} of {vm.name} holds {store.d_in} numbers at each of {rows} x {columns} places: {len(store.train):,} "
-    f"activations to train on and {len(store.held_out):,} held out. Places without one, such as a class token, are left out."
+    f"activations to train on and {len(store.held_out):,} held out. Tokens that have no place, such as a class token, are left out."
 )
 
 # %% [markdown]
@@ -138,8 +138,8 @@ for activation in activations:
     trained, random = (by_name.loc[(activation.name, name)] for name in ("fully trained", RANDOM))
     lines.append(
         f"- **{activation.name}**: fully trained explains {trained['explained_variance']:.2f} of the variance of held-out images, "
-        f"fully random {random['explained_variance']:z.2f}. Of {d_sae} latents, {trained['rare latents']} of the trained SAE are rare, "
-        f"and {random['rare latents']} of the random one; {trained['dead']:.0%} and {random['dead']:.0%} never fire."
+        f"fully random {random['explained_variance']:z.2f}. Of {d_sae} latents, {trained['rare latents']:.0f} of the trained SAE are rare, "
+        f"and {random['rare latents']:.0f} of the random one; {trained['dead']:.0%} and {random['dead']:.0%} never fire."
     )
 Markdown("\n".join(lines))
 
@@ -171,6 +171,9 @@ HTML(pictures_html(looked_at, credit))
 # - *neurons*, a yardstick: the model's own channels at this block, each standardised and taken in both signs, with one threshold
 #   so that as many are active as latents are. An SAE should beat them;
 # - *supervised probes*, a {term}`ceiling`: classifiers that were told the labels of the training images.
+#
+# The score says when a latent fires, so it speaks of {term}`encoders <encoder>`. A {term}`Frozen Decoder` has a trained one. The
+# {term}`Frozen Encoder` and the fully random SAE have the same random one up to biases and threshold, so the two should score alike.
 #
 # A latent that fires on fewer than ten held-out images is left out; *eligible* says how many are not. The intervals are
 # over latents. Several latents may share their images, so the intervals are somewhat too narrow.
