@@ -173,7 +173,8 @@ HTML(pictures_html(looked_at, credit))
 # - *supervised probes*, a {term}`ceiling`: classifiers that were told the labels of the training images.
 #
 # The score says when a latent fires, so it speaks of {term}`encoders <encoder>`. A {term}`Frozen Decoder` has a trained one. The
-# {term}`Frozen Encoder` and the fully random SAE have the same random one up to biases and threshold, so the two should score alike.
+# {term}`Frozen Encoder` and the fully random SAE have the same random one up to biases and threshold, so the two should score alike; and
+# before training a BatchTopK and a JumpReLU SAE are the same.
 #
 # A latent that fires on fewer than ten held-out images is left out; *eligible* says how many are not. The intervals are
 # over latents. Several latents may share their images, so the intervals are somewhat too narrow.
@@ -189,7 +190,7 @@ show(limits)
 
 # %% mystnb={"image": {"alt": "Label purity of each SAE as a dot with its 95% interval, one row a variant and architecture, with lines for random images, neurons and supervised probes. The tables above give the numbers."}, "figure": {"name": "fig-label-purity", "caption": "Label purity of all latents that fire on enough held-out images: mean and 95% interval over latents. Lines: the same for random sets of images (floor), the channels of the model (yardstick), and probes that were told the labels (ceiling)."}}
 marks = limits[limits["metric"] == PURITY].set_index("reference")["score"].to_dict()
-figure = plots.scores_by_variant(scores[scores["metric"] == PURITY], marks, xlabel="label purity")
+figure = plots.scores_by_variant(scores[scores["metric"] == PURITY], marks, xlabel="label purity", xlim=(0, max(marks.values()) + 0.05))
 
 # %% [markdown]
 # ## What it allows one to say
@@ -212,7 +213,8 @@ lines = []
 for metric in (PURITY, PURITY_RARE):
     beside = [f"chance {purity.chance:.2f}"]
     if ("neurons", metric) in by_reference.index:
-        beside.append(f"neurons {by_reference.loc[('neurons', metric), 'score']:.2f}")
+        neurons = by_reference.loc[("neurons", metric)]
+        beside.append(f"neurons {neurons['score']:.2f} [{neurons['low']:.2f}, {neurons['high']:.2f}] of {neurons['items']:.0f}")
     for activation in activations:
         names = activation.name, "fully trained", metric
         if names not in by_name.index:
@@ -235,19 +237,37 @@ Markdown("\n".join(lines))
 figure, axes = plt.subplots(figsize=(7, 3.6))
 edges = 10 ** np.arange(-4, 0.01, 0.5)
 own = items[(items["metric"] == PURITY) & (items["architecture"] == first)]
-for (baseline, mine), mark in zip(own.groupby("baseline", sort=False), "os^vDP", strict=False):
+for number, ((baseline, mine), mark) in enumerate(zip(own.groupby("baseline", sort=False), "os^vDP", strict=False)):
     group = pd.cut(mine["frequency"], edges, labels=np.sqrt(edges[1:] * edges[:-1])).astype(float)
     line = summarise(mine.assign(group=group).dropna(subset=["group"]), ["group"]).sort_values("group")
     line = line[line["items"] >= 10]
     spread = np.nan_to_num([line["score"] - line["low"], line["high"] - line["score"]])
-    axes.errorbar(line["group"], line["score"], yerr=spread, marker=mark, capsize=2, color=plots.COLOURS.get(baseline, plots.GREY), label=baseline)
+    beside = line["group"].astype(float) * 1.06 ** (number - 2.5)  # so that intervals do not lie on each other
+    axes.errorbar(beside, line["score"], yerr=spread, marker=mark, capsize=2, color=plots.COLOURS.get(baseline, plots.GREY), label=baseline)
 axes.axhline(purity.chance, color=plots.GREY, linestyle=":")
 axes.axvline(rare, color=plots.GREY, linewidth=0.8)
 axes.annotate("rare", (rare, 1), xycoords=("data", "axes fraction"), xytext=(-4, -2), textcoords="offset points", ha="right", va="top", fontsize=9)
 axes.set(xscale="log", xlabel="share of places at which a latent fires", ylabel="label purity")
 figure.legend(loc="outside lower center", ncols=3, fontsize=9);
 
+# %% tags=["hide-input"]
+lines = []
+for kind, some in (("rare", own[own["frequency"] < rare]), ("more frequent", own[own["frequency"] >= rare])):
+    if not some["baseline"].eq("fully trained").any():
+        lines.append(f"- Of the **{kind}** latents of the fully trained SAE none could be scored.")
+        continue
+    against = against_trained(some, margin=margin, paired=False).set_index("baseline")
+    said = [
+        f"{name} {d.difference:+.2f} [{d.difference_low:+.2f}, {d.difference_high:+.2f}], {d.verdict}"
+        for name, d in against.iterrows()
+    ]
+    lines.append(f"- **{kind.capitalize()}** latents of {first}, against those of the fully trained SAE: {'; '.join(said)}.")
+Markdown("\n".join(lines))
+
 # %% [markdown]
+# The paper's picture is of rare latents. If the SAEs differ among the frequent ones and hardly among the rare ones, such a picture looks where there is
+# least to see.
+#
 # ## What the labels see
 #
 # The labels of the images are one question among many. Here are, for the SAEs of the picture, the labels that are commonest among

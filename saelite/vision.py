@@ -28,7 +28,7 @@ PURITY, PURITY_RARE = "label purity", "label purity, rare latents"
 IMAGES_AT_ONCE = 32
 RANDOM_SETS = 1000
 SIZE = 84  # pixels a side of a small picture
-TINT = (213, 94, 0)
+TINT = (200, 0, 150)  # few things are of this colour
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,10 @@ def _tinted(picture, strength):
     row, column = np.unravel_index(strength.argmax(), strength.shape)
     height, width = SIZE / strength.shape[0], SIZE / strength.shape[1]
     box = [(column - 1) * width, (row - 1) * height, (column + 2) * width, (row + 2) * height]
-    ImageDraw.Draw(picture).rectangle([float(np.clip(edge, 0, SIZE - 1)) for edge in box], outline=TINT, width=2)
+    box = [float(np.clip(edge, 1, SIZE - 2)) for edge in box]
+    around = [box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1]
+    ImageDraw.Draw(picture).rectangle(around, outline="white", width=4)  # seen on dark figures too
+    ImageDraw.Draw(picture).rectangle(box, outline=TINT, width=2)
     return picture
 
 
