@@ -210,7 +210,7 @@ def gallery(shown, captions, alts):
             f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" style="{look}">'
             f"{html.escape(caption)}</div>"
         )
-    grid = "display: grid; grid-template-columns: repeat(auto-fill, minmax(4rem, 1fr)); gap: 0.4rem"
+    grid = "display: grid; grid-template-columns: repeat(auto-fill, minmax(4.4rem, 1fr)); gap: 0.4rem"
     return f'<div style="{grid}">{"".join(cells)}</div>'
 
 
