@@ -160,14 +160,38 @@ def check_layer(lm: LanguageModel, layer: int) -> None:
         raise ValueError(f"layer={layer!r} is not in {lm.name!r}: give a whole number from 0 to {lm.n_layers - 1}.")
 
 
-class _LayerReached(Exception):
-    """Carries a layer's output out of the forward pass, past the layers above."""
+class _Reached(Exception):
+    """Carries a module's output out of the forward pass, past what comes after it."""
 
     def __init__(self, output: torch.Tensor):
         self.output = output
 
 
 @torch.no_grad()
+def output_of(module: torch.nn.Module, run) -> torch.Tensor:
+    """Call `run`, a forward pass, no further than `module`, and return the module's output (the first, of several).
+
+    The module is left as it was, also when an error passes through.
+
+    Raises
+    ------
+    RuntimeError
+        If the forward pass never comes to the module.
+    """
+
+    def stop(module, inputs, output):
+        raise _Reached(output[0] if isinstance(output, tuple) else output)
+
+    hook = module.register_forward_hook(stop)
+    try:
+        run()
+    except _Reached as reached:
+        return reached.output
+    finally:
+        hook.remove()
+    raise RuntimeError(f"The forward pass never ran this {type(module).__name__}.")
+
+
 def read_layer(
     lm: LanguageModel, input_ids: torch.Tensor, layer: int, attention_mask: torch.Tensor | None = None
 ) -> torch.Tensor:
@@ -199,21 +223,14 @@ def read_layer(
     """
     check_layer(lm, layer)
 
-    def stop(module, inputs, output):
-        raise _LayerReached(output[0] if isinstance(output, tuple) else output)
-
-    hook = layers(lm.model)[layer].register_forward_hook(stop)
-    try:
-        lm.model(
+    return output_of(
+        layers(lm.model)[layer],
+        lambda: lm.model(
             input_ids=input_ids.to(lm.device),
             attention_mask=None if attention_mask is None else attention_mask.to(lm.device),
             use_cache=False,
-        )
-    except _LayerReached as reached:
-        return reached.output
-    finally:
-        hook.remove()
-    raise RuntimeError(f"The forward pass of {lm.name!r} never ran its layer {layer}.")
+        ),
+    )
 
 
 @contextmanager

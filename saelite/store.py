@@ -10,13 +10,14 @@ import torch
 
 from saelite.rows import first_activations, kept_positions
 
-HELD_OUT_SHARE = 0.1
+HELD_OUT_SHARE = 0.1  # unless the record of a store says otherwise
 
 
 class ActivationStore:
     """Activations on disk, read through a memory map.
 
-    The last tenth is held out for evaluation, cut where a document starts, so that no text is in both parts.
+    The last tenth, or the share that its record states, is held out for evaluation, cut where a document (a text, or
+    an image) starts, so that none is in both parts.
 
     Parameters
     ----------
@@ -63,7 +64,8 @@ class ActivationStore:
         self._kept = kept_positions(self.record)
         self._first = first_activations(self._row_starts, self._kept)
         self._range = (0, self.record["tokens"])
-        self._cut = self._first[_held_out_row(self._first, documents)]
+        share = self.record.get("held_out", HELD_OUT_SHARE)
+        self._cut = self._first[_held_out_row(self._first, documents, share)]
 
     @property
     def d_in(self) -> int:
@@ -215,9 +217,9 @@ class Batches:
         }
 
 
-def _held_out_row(first: np.ndarray, documents: np.ndarray) -> int:
-    """First held-out row: where the first document starts in the last tenth, or, if none does, the last document."""
-    earliest = int(np.searchsorted(first, (1 - HELD_OUT_SHARE) * first[-1]))
+def _held_out_row(first: np.ndarray, documents: np.ndarray, share: float) -> int:
+    """First held-out row: where the first document starts in the last `share`, or, if none does, the last document."""
+    earliest = int(np.searchsorted(first, (1 - share) * first[-1]))
     starts = np.flatnonzero(np.diff(documents)) + 1
     if not len(starts):
         return len(documents)  # one document: nothing can be held out
