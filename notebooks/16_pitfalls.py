@@ -336,7 +336,7 @@ show(absorption(sae, world, pairs, seed=seed + 1)[["parent", "child", "cosine", 
 
 # %% [markdown]
 # Each row is a parent and a child: how near the parent's latent is to the parent, and how often that latent fires when the parent is present, alone
-# and together with the child.
+# and together with the child. Where it hardly fires even alone, the parent has no latent of its own at all.
 #
 # *The check:* over all families, with an interval, the firing rate of the parent's latent given that the parent is present, with the child and
 # without; the cosine of the child's latent to the parent; and both in the control. Two children share their parent's latent, so intervals are over
@@ -348,7 +348,7 @@ table = pd.concat(tables, names=["world", "L0"]).reset_index(["world", "L0"])
 long = table.melt(["world", "L0", "parent", "child"], ["fires_alone", "fires_together", "absorbed", "lean", "true_cosine"], var_name="what", value_name="score")
 long = long.dropna(subset="score").assign(item=lambda of: of["parent"].astype(str) + "-" + of["child"].astype(str), cluster=lambda of: of["parent"])
 absorbed = summarise(long, ["world", "L0", "what"])
-show(absorbed.drop(columns="items"))
+show(absorbed.drop(columns="items").assign(what=absorbed["what"].str.replace("_", " ")))
 
 # %% mystnb={"image": {"alt": "Dot chart with intervals: firing rate of the parent's latent when the parent is present alone and together with a child, for the hierarchical and the independent world and two values of L0; beside it the cosine of the child's latent to the parent."}, "figure": {"name": "fig-absorption", "caption": "Left: how often the parent's latent fires when the parent is present, alone (dots) and together with a child (squares). Right: cosine of the child's latent to the parent, with the cosine of the two features as a cross. 95% intervals over families."}}
 figure, (left, right) = plt.subplots(1, 2, figsize=(7, 3), sharey=True)
