@@ -3,7 +3,7 @@
 import pandas as pd
 import torch
 
-from saelite import activation_functions
+from saelite import activation_functions, checkpoints
 from saelite.baselines import FrozenDecoder, FrozenEncoder, SoftFrozenDecoder
 from saelite.initialisation import cov
 from saelite.metrics import evaluate
@@ -129,6 +129,43 @@ def compare(variants, batches, held_out, *, d_sae, seed=0, groups=None, progress
         turned = sae.cpu().cosine_to_start()[scores.firing_frequency > 0].median().item()
         rows.append({"architecture": architecture, "baseline": name} | scores.row() | {"cosine_to_start": turned})
     return saes, histories, pd.DataFrame(rows)
+
+
+@torch.no_grad()
+def unmatched(sae, other, x, *, made_with, other_made_with, tolerance=0.05):
+    """What two SAEs differ in besides the baseline's rule: a comparison of their scores needs this to be nothing.
+
+    Parameters
+    ----------
+    sae, other : SAE
+    x : tensor of shape (n, d_in)
+        Some thousand held-out activations, on which their L0 is measured: what was asked for need not be what came out.
+    made_with, other_made_with : dict
+        How each was trained: data, order, steps, learning rate, in whatever words; values of one name are compared.
+    tolerance : float
+        Share by which the measured L0 may differ.
+
+    Returns
+    -------
+    list of str
+        A sentence for each difference; empty if the two match.
+    """
+    ours, theirs = checkpoints.settings(sae), checkpoints.settings(other)
+    found = [
+        f"{name} is {ours[name]} for one and {theirs[name]} for the other."
+        for name in ("d_in", "d_sae", "activation")
+        if ours[name] != theirs[name]
+    ]
+    if sae.W_dec_start.shape == other.W_dec_start.shape and not torch.equal(sae.W_dec_start, other.W_dec_start):
+        found.append("They start from different directions.")
+    for name in dict.fromkeys([*made_with, *other_made_with]):
+        if made_with.get(name) != other_made_with.get(name):
+            found.append(f"{name} is {made_with.get(name)} for one and {other_made_with.get(name)} for the other.")
+    if sae.d_in == other.d_in:
+        l0s = [(one.encode(x.to(one.W_dec.device)) > 0).sum().item() / len(x) for one in (sae, other)]
+        if abs(l0s[0] - l0s[1]) > tolerance * max(l0s):
+            found.append(f"The measured L0 is {l0s[0]:.1f} for one and {l0s[1]:.1f} for the other.")
+    return found
 
 
 def in_words(table, nulls):

@@ -1,8 +1,13 @@
 import pandas as pd
 import pytest
+import torch
 
 from saelite import activation_functions, penalised, ranked
-from saelite.comparison import architectures_at, compare, in_words
+from saelite.activation_functions import TopK
+from saelite.baselines import FrozenDecoder
+from saelite.comparison import architectures_at, compare, in_words, unmatched
+from saelite.initialisation import iso
+from saelite.sae import SAE
 from saelite.synthetic import FeatureWorld, constant_probabilities
 
 
@@ -48,3 +53,37 @@ def test_words_follow_the_table():
     assert "ReLU" in third and "is itself below PCA, so" in third  # trained at 0.5 against 0.55; TopK's is above both
     assert "TopK" in first and "50% of the trained" in first and "below PCA (0.550), above chance (0.300)" in first
     assert "ReLU" in second and "120% of the trained" in second and "above PCA (0.550), above chance" in second
+
+
+@pytest.mark.parametrize(
+    ("other", "made", "said"),
+    [
+        ({}, {"data": "a", "steps": 9}, []),
+        ({"baseline": FrozenDecoder()}, {"data": "a", "steps": 9}, []),  # the baseline's rule is what is compared
+        ({}, {"data": "a", "steps": 3}, ["steps is 9 for one and 3"]),
+        ({}, {"data": "a"}, ["steps is 9 for one and None"]),
+        ({"seed": 1}, {"data": "a", "steps": 9}, ["different directions"]),
+        ({"init": iso(32, 8, 5)}, {"data": "a", "steps": 9}, ["different directions"]),
+        ({"d_sae": 24}, {"data": "a", "steps": 9}, ["d_sae is 32 for one and 24"]),
+        ({"activation": TopK(2)}, {"data": "a", "steps": 9}, ["'k': 4", "L0 is 4.0 for one and 2.0"]),
+    ],
+)
+def test_what_a_baseline_does_not_share_is_named(other, made, said):
+    def sae(d_sae=32, activation=None, **changes):
+        made = SAE(8, d_sae, activation or TopK(4), **changes).eval()
+        made.b_enc.data.fill_(10.0)  # as many latents fire as may
+        return made
+
+    x = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
+    found = unmatched(sae(), sae(**other), x, made_with={"data": "a", "steps": 9}, other_made_with=made)
+    assert len(found) == len(said)
+    assert all(part in sentence for part, sentence in zip(said, found, strict=True))
+
+
+def test_an_l0_that_came_out_differently_is_named_though_the_same_was_asked_for():
+    x = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
+    sae, other = SAE(8, 32, TopK(4)).eval(), SAE(8, 32, TopK(4)).eval()
+    other.b_enc.data.fill_(-1.0)
+    (said,) = unmatched(sae, other, x, made_with={}, other_made_with={})
+    assert "measured L0" in said
+    assert unmatched(sae, other, x, made_with={}, other_made_with={}, tolerance=1.0) == []

@@ -65,3 +65,14 @@ def test_the_scorecard_asks_for_what_the_chapters_have_made(stem):
     shared = set(chapter) & set(card) - {"reference"}
     assert len(shared) >= 12
     assert {name: chapter[name] for name in shared} == {name: card[name] for name in shared}
+
+
+def test_pitfalls_reads_what_the_chapter_on_reconstruction_has_made():
+    """Its SAEs and its floors: with other defaults it would train and score them once more."""
+    chapter, pitfalls = (
+        parameters_of(ROOT / "notebooks" / f"{name}.py") for name in ("09_reconstruction", "16_pitfalls")
+    )
+    shared = set(chapter) & set(pitfalls)
+    assert {"tokens", "l0", "expansion", "batch_size", "epochs", "lr", "seed", "spliced_tokens"} <= shared
+    assert {name: chapter[name] for name in shared} == {name: pitfalls[name] for name in shared}
+    assert pitfalls["architecture"] in chapter["architectures"]
