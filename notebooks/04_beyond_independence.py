@@ -296,7 +296,7 @@ exercises.check_largest_lean(largest_lean)
 
 # %% tags=["hide-input"]
 lines = [
-    f"- {architecture}: {leans[architecture].mean():.2f} on average over the {len(leans[architecture])} recovered members, {leans[architecture].max():.2f} at most"
+    f"- {architecture}: {leans[architecture].mean():.2f} on average, {leans[architecture].max():.2f} at most (recovered members: {len(leans[architecture])})"
     for architecture in dictionaries["hierarchical"]
     if len(leans[architecture])
 ]
