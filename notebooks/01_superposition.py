@@ -59,8 +59,8 @@ seed: int = 0  # seed of the SAE's random start
 
 # %%
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
-import seaborn as sns
 import torch
 from IPython.display import HTML, Markdown
 
@@ -280,22 +280,33 @@ Markdown(
 
 # %% [markdown]
 # How often does each latent fire? If a latent stands for one thing, its {term}`firing frequency` should be that thing's: low for
-# most, high for a few. Frequencies spread over orders of magnitude, so the axis is logarithmic.
+# most, high for a few. Frequencies spread over orders of magnitude, so the axis is logarithmic. Beside it stands the same for the random
+# dictionary, which has learned nothing. What differs between the two?
 
-# %% mystnb={"image": {"alt": "Histogram of the share of held-out tokens on which each latent fires, on a logarithmic axis, with a line at the mean."}, "figure": {"name": "fig-frequency-of-latents", "caption": "Share of held-out tokens on which each latent fires; latents that never fired are left out. The line is the mean, L0 divided by the number of latents."}}
-alive = scores.firing_frequency[scores.firing_frequency > 0].numpy()
+# %% mystnb={"image": {"alt": "Two histograms of the share of held-out tokens on which each latent fires, on a logarithmic axis: filled for the trained SAE, an outline for an untrained random dictionary, with a line at the trained SAE's mean."}, "figure": {"name": "fig-frequency-of-latents", "caption": "Share of held-out tokens on which each latent fires, for the trained SAE and for a random dictionary; latents that never fired are left out. The line is the trained SAE's mean, L0 divided by the number of latents."}}
+no_training = SAE(lm.d_model, sae.d_sae, TopK(l0), seed=seed).eval()
+no_training.calibrate(store.train[:4096])
+frequencies = {"trained SAE": scores.firing_frequency, "random dictionary": evaluate(no_training, held_out, documents).firing_frequency}
+frequencies = {name: of_latents[of_latents > 0].numpy() for name, of_latents in frequencies.items()}
 figure, axes = plt.subplots(figsize=(7, 2.8))
-sns.histplot(x=alive, log_scale=True, bins=50, color=plots.COLOURS["fully trained"], ax=axes)
+bins = np.geomspace(1 / len(held_out), 1, 51)
+axes.hist(frequencies["trained SAE"], bins, color=plots.COLOURS["fully trained"], alpha=0.7, label="trained SAE")
+axes.hist(frequencies["random dictionary"], bins, color=plots.GREY, histtype="step", linewidth=1.8, label="random dictionary")
 axes.axvline(scores.l0 / sae.d_sae, color=plots.GREY, linestyle="--")
-axes.set(xlabel="share of tokens on which a latent fires", ylabel="latents");
+axes.set(xlabel="share of tokens on which a latent fires", ylabel="latents", xscale="log")
+axes.legend();
 
 # %% tags=["hide-input"]
-rarest, middle, commonest = (float(value) for value in pd.Series(alive).quantile([0.1, 0.5, 0.9]))
+lines = []
+for name, of_latents in frequencies.items():
+    rare, middle, common = np.quantile(of_latents, [0.1, 0.5, 0.9])
+    lines.append(
+        f"- {name}: {len(of_latents):,} of {sae.d_sae:,} latents fired on some held-out token, half of these on less than {middle:.2%} of "
+        f"the tokens; from the rarest tenth to the commonest, frequency grows from {rare:.3%} to {common:.2%}, by a factor of {common / rare:,.0f}"
+    )
 Markdown(
-    f"Half of the latents that fire at all do so on less than {middle:.2%} of the tokens; the rarest tenth on less than {rarest:.2%}, the "
-    f"commonest tenth on more than {commonest:.2%}. So L0 is an average over tokens of {scores.l0:.1f}, made up by different latents from token to token: "
-    f"{len(alive):,} of {sae.d_sae:,} fired on some held-out token. A spread like this fits the hope. It does not prove it: latents of random directions have "
-    "a spread of frequencies, too."
+    "\n".join(lines) + "\n\nSo L0 is an average over tokens, made up by other latents from token to token: far more of them are in use than are active at once. "
+    "A wide spread fits the hope that latents stand for rare and common things. As evidence it counts only for what it has beyond the random dictionary's."
 )
 
 # %% [markdown]
