@@ -9,15 +9,40 @@
 # %% [markdown]
 # # Superposition and SAEs
 #
-# A layer of a language model has a few hundred or thousand dimensions, yet it seems to keep track of far more things
-# than that. One explanation is {term}`superposition`: each thing the model knows, each {term}`feature`, has a direction
-# of its own, and since there are more features than dimensions the directions overlap. As long as only a few features
-# are present at a time, the overlap does little harm.
+# ```{admonition} This lesson
+# - **You will learn** what an activation, a feature and a sparse autoencoder (SAE) are, and how to read the two numbers that
+#   come with every SAE: {term}`L0` and {term}`explained variance`.
+# - **You need** nothing from other chapters. Some linear algebra helps: vectors, their lengths, scalar products.
+# - **Time** 25 minutes to read, 35 more for the exercises that have a check.
+# ```
 #
-# A {term}`sparse autoencoder` (SAE) tries to undo this. Its decoder holds a {term}`dictionary` of directions, more than
-# there are dimensions; its encoder says which few of them are present in an activation, and how strongly.
+# A language model cuts a text into {term}`tokens <token>`, which are words or pieces of words, and passes them through a
+# stack of layers. After each layer it holds a list of numbers for every token: an {term}`activation`. All that the next layers
+# can know of a token and its context is in such lists. To learn what a model makes of a text, one has to read them.
 #
-# This chapter shows both in two dimensions, where everything can be drawn, and then on a real language model.
+# A single number in the list seldom means something by itself. What often does is a {term}`direction`: a fixed pattern of numbers,
+# written as a vector of length 1, of which an activation holds more or less. How much is the scalar product of the two. A
+# direction that stands for one thing in the data, such as *a city*, *the past tense* or *inside a quotation*, is called a
+# {term}`feature`.
+#
+# A layer has a few hundred or thousand dimensions, yet it seems to keep track of far more things than that. One explanation is
+# {term}`superposition`: every feature has a direction of its own, and since there are more features than dimensions the
+# directions overlap. As long as only a few features are present at a time, the overlap does little harm.
+#
+# A {term}`sparse autoencoder` (SAE) tries to undo this. It has two parts.
+#
+# - The {term}`encoder` turns an activation into a longer list of numbers, the {term}`latents <latent>`. Nearly all of them
+#   are 0; the few above 0 are said to be *active*, or to *fire*.
+# - The *decoder* has a direction for each latent, all together called the {term}`dictionary`. It adds up the directions of the active
+#   latents, each as strongly as its latent says. The sum is the *reconstruction*, and training makes it come close to the activation.
+#
+# The hope is that each latent then stands for one feature of the model, and that people can say which. This chapter goes through it three
+# times: by hand, with two numbers and three features; by training, where everything can still be drawn; and on a real language model, where
+# nobody knows the features.
+#
+# The boxes with code were run when this page was built, and what came out stands below each. You may read past the code: the text before
+# a box says what it does and what to expect. The first box holds the values that you can change when you run the page yourself
+# ([How to run and rerun](../book/howto.md)); the second loads what the rest uses.
 
 # %% tags=["parameters"]
 toy_features: int = 5  # true features in the two-dimensional toy
@@ -34,7 +59,8 @@ seed: int = 0  # seed of the SAE's random start
 
 # %%
 import matplotlib.pyplot as plt
-import seaborn as sns
+import numpy as np
+import pandas as pd
 import torch
 from IPython.display import HTML, Markdown
 
@@ -42,6 +68,7 @@ from saelite import plots
 from saelite.activation_functions import BatchTopK, TopK
 from saelite.activations import harvest
 from saelite.corpora import CREDITS, load_texts
+from saelite.exercises import superposition as exercises
 from saelite.latents import contexts_html, draw_latents, top_contexts
 from saelite.metrics import best_cosines, evaluate, explained_variance
 from saelite.models import check_layer, load_model
@@ -54,10 +81,83 @@ from saelite.training import train, train_or_load
 plots.style()
 
 # %% [markdown]
-# ## Two dimensions, more features than that
+# ## By hand: two numbers, three features
 #
-# We place features on a circle and let each be present in one sample out of ten, with a strength near 1. Most samples
-# hold no feature or one; some hold two, and then they lie between two directions.
+# Let activations have two numbers, so that each is a point in the plane, and let there be three features, whose directions point at 0, 120 and 240 degrees.
+# In the plane at most two directions can stand at right angles. Any two of these three have a {term}`cosine similarity` of $-1/2$ (1 would be the
+# same direction, 0 a right angle): they overlap.
+#
+# Four activations will do: the first feature alone at strength 2, the second alone at 1, the third alone at 1, and the first two
+# *together*, each at 1. An SAE that has the features for its dictionary then works like this:
+#
+# 1. **Encode.** Take the scalar product of the activation with each direction. Keep the largest, if it is positive; every other latent is 0. To keep
+#    the $k$ largest is called {term}`TopK`; here $k$ is 1.
+# 2. **Decode.** Multiply each direction by its latent, and add up.
+#
+# **Before you look:** which of the four will not come back as they were? A pencil is enough to work out all four.
+
+# %%
+angle = torch.deg2rad(torch.tensor([0.0, 120.0, 240.0]))
+three_features = torch.stack([angle.cos(), angle.sin()], dim=1)
+strengths = torch.tensor([[2.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]])
+four = strengths @ three_features
+
+by_hand = SAE(2, 3, TopK(1), init=three_features)
+products = by_hand.pre_activations(four).detach()  # scalar products with each direction
+latents = by_hand.encode(four).detach()
+back = by_hand.decode(latents).detach()
+errors = (four - back).square().sum(dim=1)
+
+
+def in_brackets(vector):
+    return "(" + ", ".join(f"{value:z.2f}" for value in vector.tolist()) + ")"
+
+
+show(
+    pd.DataFrame(
+        {
+            "strength of each feature": [in_brackets(row) for row in strengths],
+            "activation": [in_brackets(row) for row in four],
+            "scalar products": [in_brackets(row) for row in products],
+            "latents": [in_brackets(row) for row in latents],
+            "reconstruction": [in_brackets(row) for row in back],
+            "squared error": errors.tolist(),
+        }
+    )
+)
+
+# %% [markdown]
+# Two numbers sum up such a table. {term}`L0` counts the latents that are active for an activation, on average. {term}`Explained variance <explained variance>` says
+# how much of the differences between activations the reconstruction keeps:
+#
+# ```{math}
+# :label: eq-explained-variance
+# \text{explained variance} = 1 - \frac{\text{sum of squared errors}}{\text{sum of squared distances of the activations from their mean}}
+# ```
+#
+# It is 1 if everything comes back, and 0 for always answering with the mean, whatever the activation. In the four activations:
+
+# %% tags=["hide-input"]
+spread = (four - four.mean(dim=0)).square().sum()
+with_two = SAE(2, 3, TopK(2), init=three_features)
+lost = (errors > 1e-6).nonzero().flatten()
+Markdown(
+    f"{len(four) - len(lost)} of {len(four)} activations come back exactly. Row {lost[0] + 1} does not: it holds two features at once, their directions overlap, "
+    "and each hides half of the other, so both scalar products are too small, and only one may be kept. That is the harm "
+    "that superposition does, and it comes only where features meet.\n\n"
+    f"The squared errors add up to {errors.sum():.2f}, the squared distances from the mean to {spread:.2f}, so explained variance is "
+    f"1 - {errors.sum():.2f} / {spread:.2f} = **{explained_variance(four, back):.2f}**, at an L0 of **{(latents > 0).sum(dim=1).double().mean():.2f}**. "
+    f"With up to two active latents (k = 2) it would be {explained_variance(four, with_two(four).detach()):.2f}, at an L0 of "
+    f"{(with_two.encode(four) > 0).sum(dim=1).double().mean():.2f}. More active latents make reconstruction easier, so "
+    "explained variances can only be compared at one L0."
+)
+
+# %% [markdown]
+# ## By training: more features than dimensions
+#
+# By hand we gave the SAE the features. Can it find them by itself, from activations alone? To see, we make samples as above, again in the plane and with
+# more features than dimensions. The features stand around a circle, and each is present in one sample out of ten, with a strength near 1. Most samples
+# hold no feature or one; some hold two, and then they lie between two directions. Samples that hold none are left out.
 
 # %%
 world = FeatureWorld(constant_probabilities(toy_features, 0.1 * toy_features), d_in=2)
@@ -68,32 +168,45 @@ points = points[points.norm(dim=1) > 0]
 
 # %% [markdown]
 # An SAE with one latent for each feature, and one active latent a sample, is shown such points. Its directions start at
-# random (the toy's own, whatever `seed` says). **Before you look:** will it find the features, and how would you know if you could not see the grey lines?
+# random (the toy's own, whatever `seed` says). Training shows it batches of samples; after each it moves encoder and decoder a little, so that the
+# squared error gets smaller. Nobody tells it where the features are.
+#
+# **Write down a guess before you look:** of the features, how many will have a learned direction right on them? And how would you
+# know, if you could not see the grey lines?
 
 # %%
-sae = SAE(2, toy_features, TopK(1), seed=3)
+toy = SAE(2, toy_features, TopK(1), seed=3)
 batches = [batch[batch.norm(dim=1) > 0] for batch in world.batches(1024, 400)]
-train(sae, batches, lr=1e-2, progress=False);
+train(toy, batches, lr=1e-2, progress=False);
 
 # %% mystnb={"image": {"alt": "Scatter plot of two-dimensional samples along the true feature directions, which are drawn as grey lines from the centre. Dashed arrows show the random directions that the decoder started from, solid arrows those it learned."}, "figure": {"name": "fig-toy", "caption": "Samples (dots), true features (grey lines), and the decoder's directions before (dashed) and after training (solid)."}}
 figure, axes = plt.subplots(figsize=(4.6, 4.6))
 axes.plot(*points[:600].T, ".", color=plots.GREY, alpha=0.35, markersize=4)
 for feature in world.features:
     axes.plot([0, 1.7 * feature[0]], [0, 1.7 * feature[1]], color="#bbbbbb", linewidth=6, zorder=0)
-for directions, line, colour in ((sae.W_dec_start, "--", "#D55E00"), (sae.W_dec.detach(), "-", "#0072B2")):
+for directions, line, colour in ((toy.W_dec_start, "--", "#D55E00"), (toy.W_dec.detach(), "-", "#0072B2")):
     for x, y in directions:
         axes.annotate("", (x, y), (0, 0), arrowprops={"arrowstyle": "->", "linestyle": line, "color": colour, "lw": 1.8})
 axes.set(aspect="equal", xlim=(-1.9, 1.9), ylim=(-1.9, 1.9), xlabel="first dimension", ylabel="second dimension");
 
-# %%
-toy_ev = explained_variance(points, sae(points).detach())
-toy_best = best_cosines(world.features, sae.W_dec)
+# %% [markdown]
+# Each grey line is a feature, each arrow a direction of the dictionary: dashed where it started, solid where training took it. A solid arrow
+# that covers a grey line has found a feature; a grey line without one has been missed. In numbers:
+
+# %% tags=["hide-input"]
+toy_ev = explained_variance(points, toy(points).detach())
+untrained = SAE(2, toy_features, TopK(1), seed=3)
+untrained.calibrate(points)
+start_ev = explained_variance(points, untrained(points).detach())
+toy_best, start_best = best_cosines(world.features, toy.W_dec), best_cosines(world.features, toy.W_dec_start)
+near, near_at_start = int((toy_best > 0.95).sum()), int((start_best > 0.95).sum())
 Markdown(
-    f"The trained SAE explains **{toy_ev:.0%}** of the variance. Of the {toy_features} features "
-    f"{int((toy_best > 0.95).sum())} have a direction of the dictionary within a cosine of 0.95; the worst served has "
-    f"{toy_best.min():.2f}. In two dimensions even a random direction has a good chance of being close to something: "
-    f"at the start the mean best cosine was {best_cosines(world.features, sae.W_dec_start).mean():.2f}, "
-    f"after training it is {toy_best.mean():.2f}."
+    f"The trained SAE explains **{toy_ev:.0%}** of the variance. The *best cosine* of a feature is its cosine to the direction nearest to it: "
+    f"{near} of the {toy_features} features have one above 0.95, the worst served has {toy_best.min():.2f}, the mean is {toy_best.mean():.2f}. Compare with your guess.\n\n"
+    f"And compare with the start. Before any training {near_at_start} of {toy_features} had a best cosine above 0.95, with a mean of {start_best.mean():.2f}: in two dimensions "
+    f"even a random direction has a good chance to be close to something. Explained variance went from {start_ev:.0%} to {toy_ev:.0%} in training, and the number of "
+    f"features that are closely met {'fell' if near < near_at_start else 'stayed' if near == near_at_start else 'rose'}. "
+    "Training was asked for small errors, not for features. Where two features often meet, a direction between them or a little off may serve better."
 )
 
 # %% [markdown]
@@ -103,8 +216,9 @@ Markdown(
 #
 # ## A real language model
 #
-# We run a small language model over Wikipedia extracts, up to one layer, and keep the activations there. The first
-# position of each row of text is dropped, since it often holds an outlier that says nothing about the text.
+# We run a small language model over Wikipedia extracts, up to one layer, and keep the activations there: one for every token. The first
+# position of each row of text is dropped, since it often holds an outlier that says nothing about the text. A tenth of the texts
+# is *held out*: the SAE never sees them in training, and every score below is measured on them.
 
 # %%
 lm, corpus = load_model(model), load_texts(texts)
@@ -118,18 +232,19 @@ Markdown(
 )
 
 # %% [markdown]
-# Three yardsticks that need no SAE training come first; an SAE has to be read against them. *Mean prediction* always
-# answers with the average activation. *PCA* describes each token by as many numbers as the SAE has active latents, always
+# Three yardsticks that need no SAE training come first, called {term}`nulls <null>`; an SAE has to be read against them. *Mean prediction* always
+# answers with the average activation, so its explained variance should be about 0. {term}`PCA` describes each token by as many numbers as the SAE has active latents, always
 # along the same directions. The *random dictionary* is an SAE that was never trained: its directions are random, each
-# token uses those that match it best, and one common scale factor is fitted. *low* and *high* bound the 95% interval.
+# token uses those that match it best, and one common scale factor is fitted. *low* and *high* bound the 95% interval
+# ({term}`bootstrap confidence interval`); *l0* and *dead*, the share of latents that never fired, are those of the random dictionary.
 
 # %%
 floor = nulls(store.train[:50_000], held_out, l0=l0, d_sae=sae.d_sae, groups=documents)
 show(floor)
 
 # %% [markdown]
-# Now an SAE, with {term}`BatchTopK`: in a batch of n tokens the n x L0 largest latents are kept.
-# **Write down a guess:** what share of the variance will it explain?
+# Now an SAE is trained, with {term}`BatchTopK`: in a batch of n tokens the n x L0 largest latents are kept, so one token may have more active latents than another.
+# It starts as a random dictionary. **Write down a guess:** what share of the variance will it explain in the end, and will that be above PCA?
 
 # %%
 history = train_or_load(sae, store.batches(batch_size, epochs=epochs), lr=lr)
@@ -145,26 +260,54 @@ axes.set(xlabel="activations seen in training", ylabel="explained variance", yli
 axes.xaxis.set_major_formatter(plots.thousands())
 axes.legend();
 
-# %%
+# %% [markdown]
+# What to see in the curve: where it starts, whether it passes the horizontal lines, and whether it has become flat by the end. The
+# curve is of training batches; what counts is the score on held-out tokens.
+
+# %% tags=["hide-input"]
 pca, chance = (floor.set_index("null")["explained_variance"].filter(like=name).item() for name in ("PCA", "random"))
 Markdown(
     f"On held-out tokens the SAE explains **{scores.explained_variance:.3f}** of the variance "
     f"(95% interval over texts {scores.low:.3f} to {scores.high:.3f}), with {scores.l0:.1f} active latents a token; "
     f"{scores.dead:.1%} of its {sae.d_sae:,} latents never fired there. PCA with the same number of components explains "
     f"{pca:.3f}, an untrained dictionary {chance:.3f}. Training moved the directions of the latents "
-    f"that fire to a median cosine of {sae.cosine_to_start()[scores.firing_frequency > 0].median():.2f} with their start."
+    f"that fire to a median cosine of {sae.cosine_to_start()[scores.firing_frequency > 0].median():.2f} with their start.\n\n"
+    f"So training {'adds' if scores.low > chance else 'does not visibly add'} to what a random dictionary explains"
+    + (f" ({scores.explained_variance - chance:+.3f})" if scores.low > chance else "")
+    + f", and the SAE is {'above' if scores.explained_variance > pca else 'below'} PCA. That says how well it reconstructs. Whether its directions "
+    "are features of the model is another question, and no number on this page answers it."
 )
 
 # %% [markdown]
-# How often does each latent fire? Frequencies spread over orders of magnitude, so the axis of the
-# {term}`firing frequency` is logarithmic.
+# How often does each latent fire? If a latent stands for one thing, its {term}`firing frequency` should be that thing's: low for
+# most, high for a few. Frequencies spread over orders of magnitude, so the axis is logarithmic. Beside it stands the same for the random
+# dictionary, which has learned nothing. What differs between the two?
 
-# %% mystnb={"image": {"alt": "Histogram of the share of held-out tokens on which each latent fires, on a logarithmic axis, with a line at the mean."}, "figure": {"name": "fig-frequency-of-latents", "caption": "Share of held-out tokens on which each latent fires; latents that never fired are left out. The line is the mean, L0 divided by the number of latents."}}
-alive = scores.firing_frequency[scores.firing_frequency > 0].numpy()
+# %% mystnb={"image": {"alt": "Two histograms of the share of held-out tokens on which each latent fires, on a logarithmic axis: filled for the trained SAE, an outline for an untrained random dictionary, with a line at the trained SAE's mean."}, "figure": {"name": "fig-frequency-of-latents", "caption": "Share of held-out tokens on which each latent fires, for the trained SAE and for a random dictionary; latents that never fired are left out. The line is the trained SAE's mean, L0 divided by the number of latents."}}
+no_training = SAE(lm.d_model, sae.d_sae, TopK(l0), seed=seed).eval()
+no_training.calibrate(store.train[:4096])
+frequencies = {"trained SAE": scores.firing_frequency, "random dictionary": evaluate(no_training, held_out, documents).firing_frequency}
+frequencies = {name: of_latents[of_latents > 0].numpy() for name, of_latents in frequencies.items()}
 figure, axes = plt.subplots(figsize=(7, 2.8))
-sns.histplot(x=alive, log_scale=True, bins=50, color=plots.COLOURS["fully trained"], ax=axes)
+bins = np.geomspace(1 / len(held_out), 1, 51)
+axes.hist(frequencies["trained SAE"], bins, color=plots.COLOURS["fully trained"], alpha=0.7, label="trained SAE")
+axes.hist(frequencies["random dictionary"], bins, color=plots.GREY, histtype="step", linewidth=1.8, label="random dictionary")
 axes.axvline(scores.l0 / sae.d_sae, color=plots.GREY, linestyle="--")
-axes.set(xlabel="share of tokens on which a latent fires", ylabel="latents");
+axes.set(xlabel="share of tokens on which a latent fires", ylabel="latents", xscale="log")
+axes.legend();
+
+# %% tags=["hide-input"]
+lines = []
+for name, of_latents in frequencies.items():
+    rare, middle, common = np.quantile(of_latents, [0.1, 0.5, 0.9])
+    lines.append(
+        f"- {name}: {len(of_latents):,} of {sae.d_sae:,} latents fired on some held-out token, half of these on less than {middle:.2%} of "
+        f"the tokens; from the rarest tenth to the commonest, frequency grows from {rare:.3%} to {common:.2%}, by a factor of {common / rare:,.0f}"
+    )
+Markdown(
+    "\n".join(lines) + "\n\nSo L0 is an average over tokens, made up by other latents from token to token: far more of them are in use than are active at once. "
+    "A wide spread fits the hope that latents stand for rare and common things. As evidence it counts only for what it has beyond the random dictionary's."
+)
 
 # %% [markdown]
 # ## What single latents fire on
@@ -176,12 +319,158 @@ axes.set(xlabel="share of tokens on which a latent fires", ylabel="latents");
 
 # %%
 latents = draw_latents(sae, held_out, 4, seed=seed)
-HTML(contexts_html({"fully trained": top_contexts(sae, store.held_out, latents, lm.tokenizer)}, CREDITS.get(texts, texts)))
+contexts = top_contexts(sae, store.held_out, latents, lm.tokenizer)
+HTML(contexts_html({"fully trained": contexts}, CREDITS.get(texts, texts)))
+
+# %% tags=["hide-input"]
+text = "In a run as small as this no latent fires often enough to be looked at."
+if len(contexts):
+    firing = contexts.groupby("latent")["frequency"].first() * len(held_out)
+    text = (
+        f"Before you trust what you saw: these latents fire on {firing.min():,.0f} to {firing.max():,.0f} held-out tokens each, and you were shown "
+        f"at most {contexts.groupby('latent').size().max()} of them, the strongest. What a latent does on the others may be something else."
+    )
+Markdown(text)
+
+# %% [markdown]
+# ## What would change my mind
+#
+# The claim is that an SAE finds directions which are in the data. In the plane, {numref}`fig-toy` can speak to it: the claim
+# gains weight where a solid arrow lies on a grey line on which no dashed one lay, and loses weight where solid arrows end between
+# the lines, or where the dashed ones were on them before any training. On the language model, {numref}`fig-first-sae` can only hint: the claim gains a little if the SAE
+# ends far above the random dictionary, and loses a lot if it does not. Even far above, the SAE may have found other directions than the model's.
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise} Explained variance, by yourself
+# :label: ex-share-explained
+#
+# *Easy, 5 minutes.* Write `share_explained(x, x_hat)` after {eq}`eq-explained-variance`, for activations `x` and reconstructions `x_hat`, both of shape (n, d).
+# Which mean, and what is summed before what is divided? Libraries for SAEs differ in just this, and report different scores of the same SAE.
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def share_explained(x, x_hat):
+    # BEGIN SOLUTION
+    lost = (x - x_hat).square().sum()
+    spread = (x - x.mean(dim=0)).square().sum()
+    return 1 - lost / spread
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_share_explained(share_explained)
+
+# %% [markdown]
+# Your function on this page's SAE and held-out tokens, and again without the mean in the denominator, as it is often written by mistake:
+
+# %% tags=["hide-input"]
+with torch.no_grad():
+    x_hat = torch.cat([sae(part) for part in held_out.split(4096)])
+from_zero = 1 - (held_out - x_hat).square().sum() / held_out.square().sum()
+always_mean = 1 - (held_out - held_out.mean(dim=0)).square().sum() / held_out.square().sum()
+Markdown(
+    f"Yours gives {share_explained(held_out, x_hat):.3f}. Counted from zero instead of from the mean it would be {from_zero:.3f}. But so counted, always "
+    f"answering with the mean already scores {always_mean:.3f}, which is why the mean belongs in it."
+)
+
+# %% [markdown]
+# ```{exercise} An encoder, by yourself
+# :label: ex-encode
+#
+# *Medium, 10 minutes.* Write `encode(x, directions, k)`: for activations `x` (n, d) and `directions` (m, d) of length 1, the latents (n, m) of a TopK SAE. In each row the
+# `k` largest scalar products are kept, if positive; all else is 0. Try it on the four activations of the table above first.
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def encode(x, directions, k):
+    # BEGIN SOLUTION
+    products = x @ directions.T
+    top = products.topk(k, dim=1)
+    return torch.zeros_like(products).scatter(1, top.indices, top.values.clamp(min=0))
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_encode(encode)
+
+# %% [markdown]
+# With your encoder and no training at all, the samples of {numref}`fig-toy` under three dictionaries:
+
+# %% tags=["hide-input"]
+lines = [
+    f"- {name}: explained variance {explained_variance(points, encode(points, directions, 1) @ directions):.3f}"
+    for name, directions in {"the true features": world.features, "the random start": toy.W_dec_start}.items()
+]
+Markdown(
+    "\n".join(lines) + f"\n- the trained SAE, with its own encoder: {toy_ev:.3f}\n\n"
+    "The true features need not score highest. Samples that hold two features lie between two directions, and training may give up a little "
+    "on the features to lose less on those. A better score is no proof of better directions."
+)
+
+# %% [markdown]
+# ```{exercise} Found by luck
+# :label: ex-found-by-luck
+#
+# *Hard, 20 minutes.* In the plane a random direction is near to a feature quite often. Write `found_by_luck(n, bar)`: the probability that at least one of `n` independent
+# random directions has a cosine above `bar` to one given feature. A direction's angle is uniform on the circle. That is the {term}`floor` of the toy.
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def found_by_luck(n, bar):
+    # BEGIN SOLUTION
+    near = torch.arccos(torch.tensor(bar)) / torch.pi  # twice the angle, of 2 pi
+    return 1 - (1 - near) ** n
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_found_by_luck(found_by_luck)
+
+# %% tags=["hide-input"]
+by_luck = float(found_by_luck(toy_features, 0.95))
+Markdown(
+    f"Of the toy's {toy_features} features {by_luck * toy_features:.1f} are expected to have a random direction within a cosine of 0.95; this start had "
+    f"{near_at_start}, and after training it is {near}. With 20 features and 20 directions luck alone would find "
+    f"{float(found_by_luck(20, 0.95)):.0%} of them, so the same count would mean next to nothing. In more dimensions luck is rarer by far: "
+    "the next chapter works out that floor."
+)
+
+# %% [markdown]
+# To see it in a picture, rerun this notebook with `-p toy_features 12`, and ask of each solid arrow whether you could tell it from luck.
+
+# %% [markdown]
+# ## Quiz
+#
+# ```{dropdown} 1. An SAE with thousands of latents has an L0 of 40. Does it use 40 of its latents?
+# No. L0 counts the active latents of *one* activation, on average. The next token has others, and over a text most of the dictionary may be used. A
+# latent that is active on none of many activations is called dead; how many are is a number of its own.
+# ```
+#
+# ```{dropdown} 2. Any point of the plane is a sum of two directions. So what could a third direction add?
+# To write a point down, nothing. But with two directions nearly every point needs both, and the third feature would be a mixture that is always present. With three
+# directions, a sample that holds one feature needs one direction. What the extra directions buy is sparsity, and so the chance that a latent stands for one thing.
+# ```
+#
+# ```{dropdown} 3. An SAE explains 80% of the variance. Is that good?
+# It cannot be said without two more numbers: its L0, since more active latents reconstruct more, and what a null explains there. If an
+# untrained dictionary has 75% at the same L0, training has added little; if it has 20%, a lot. And even then it is a score of reconstruction, which directions that are no features can reach as well.
+# ```
 
 # %% [markdown]
 # ## Key points
 #
+# - An activation is the list of numbers that a model holds for one token; a feature is thought to be a direction among such lists.
 # - Superposition: more features than dimensions, on overlapping directions, a few present at a time.
 # - An SAE reconstructs an activation from a few directions of a large dictionary; {term}`explained variance` says how well,
 #   {term}`L0` with how many.
 # - A score means little without what an untrained dictionary, or PCA, scores on the same data.
+
+# %% [markdown]
+# ## Further reading
+#
+# - {cite:t}`gao2024scaling`: TopK SAEs from small to very large, dead latents, and how they are scored.
+# - {cite:t}`bussmann2024batchtopk`: the architecture that this page trains on the language model.
+# - {cite:t}`karvonen2025saebench`: the scores that people use to compare SAEs, all in one place.
+# - {cite:t}`korznikov2026sanity`: the paper that this book tests, and its reasons to doubt those scores.

@@ -9,14 +9,22 @@
 # %% [markdown]
 # # Synthetic recovery
 #
+# ```{admonition} This lesson
+# - **You will learn** how to ask of an SAE whether it found the true features, what a random dictionary scores on the same questions, and why
+#   a good reconstruction does not answer them.
+# - **You need** [Superposition and SAEs](01_superposition): {term}`feature`, {term}`dictionary`, {term}`L0`, {term}`explained variance`, {term}`null`.
+# - **Time** 25 minutes to read, 15 more for the exercises that have a check.
+# ```
+#
 # On a language model nobody knows the true features. On data that we make ourselves we do, so we can ask of an SAE what
-# we really want to know: *are its directions the true ones?* {cite:t}`korznikov2026sanity` (section 3) asked that, and
+# we really want to know: *are its directions the true ones?* A true feature counts as recovered if some direction of the dictionary has a
+# {term}`cosine similarity` above 0.8 to it; the share of features that are is called {term}`recovery`. {cite:t}`korznikov2026sanity` (section 3) asked that, and
 # report that an SAE with an {term}`explained variance` of 0.71 had found 9% of the features, while one architecture,
-# TopK, found nearly all of them in the simpler of two settings.
+# {term}`TopK`, found nearly all of them in the simpler of two settings.
 #
 # Here we repeat it at the paper's size. A build of this book has minutes, so it trains for a few million samples, in four
-# of the paper's cells; [reference runs](reference-runs), made once and kept with the book, have every cell and more than
-# one seed. Beside each score stands what an *untrained* dictionary reaches.
+# of the paper's cells; [reference runs](reference-runs), made once and kept with the book ({term}`reference run`), have every cell and more than
+# one {term}`seed`. Beside each score stands what an *untrained* dictionary reaches.
 
 # %% tags=["parameters"]
 n_features: int = 3200  # true features
@@ -32,7 +40,6 @@ lr: float = 4e-3  # peak learning rate
 threshold: float = 0.8  # cosine above which a feature counts as recovered
 seed: int = 0  # seed of the features, of the SAEs' random start and of the training samples
 reference: str = "../book/results/synthetic/seeds"  # folder of the reference runs to show; empty leaves them out
-longer: str = "../book/results/synthetic/long"  # folder of the longer reference runs to show; empty leaves them out
 
 # %%
 import os
@@ -40,14 +47,18 @@ from pathlib import Path
 
 import pandas as pd
 import seaborn as sns
+import torch
 from IPython.display import Markdown
 from matplotlib import pyplot as plt
 
 from saelite import plots
+from saelite.activation_functions import TopK
 from saelite.comparison import architectures_at, compare
+from saelite.exercises import synthetic_recovery as exercises
 from saelite.initialisation import iso
-from saelite.metrics import WatchRecovery, best_cosines, recovery
+from saelite.metrics import WatchRecovery, best_cosines, explained_variance, recovery
 from saelite.nulls import chance_cosine, nulls, sparse_coding
+from saelite.sae import SAE
 from saelite.synthetic import FeatureWorld, constant_probabilities, log_uniform_probabilities
 from saelite.tables import reference_run, show
 
@@ -66,6 +77,8 @@ plots.style()
 # In the *constant* setting every feature is equally likely. In the *variable* one, probabilities spread over four orders
 # of magnitude, as the frequencies of words or topics do. The paper writes Log-Normal(0, 0.25) and does not say whether
 # that is $\sigma$ or $\sigma^2$; we take $\sigma$, it is a parameter, and some scores below are worked out for both.
+#
+# The next cell makes the worlds, and with them fresh samples to test on. In its table compare how rare the rarest feature is in each.
 
 # %%
 known = {
@@ -100,8 +113,8 @@ show(pd.DataFrame(rows))
 # **Guess both numbers before you read on.**
 #
 # An encoder has to say which directions are active and how strongly, and that matters as much as the dictionary. So the
-# table has the true features and a random dictionary under three encoders: the matched filter, which is what an SAE with
-# a tied encoder computes; the same directions with the best coefficients; and
+# table has the true features and a random dictionary under three encoders: the {term}`matched filter`, which is what an SAE with
+# a tied encoder computes; the same directions with the best coefficients (*least squares*); and
 # [orthogonal matching pursuit](https://scikit-learn.org/stable/modules/linear_model.html#omp), which searches for
 # directions one after the other, as no SAE does.
 
@@ -113,7 +126,7 @@ floors = pd.concat(floors, names=["setting"]).reset_index("setting")
 show(floors)
 
 # %% [markdown]
-# Three more: always answering with the mean, principal components, and what the other reading of $\sigma$ would change.
+# Three more: always answering with the mean, principal components ({term}`PCA`), and what the other reading of $\sigma$ would change.
 
 # %%
 untrained = {
@@ -150,6 +163,9 @@ Markdown(
 #
 # Each architecture is trained on the same samples in the same order, and tested on fresh ones. Recovery is measured along
 # the way, which only synthetic data allows.
+#
+# **Write down four numbers before you read on:** the explained variance of {term}`TopK` and of {term}`BatchTopK` in the constant setting, and the share of
+# the features that each recovers. You know what an untrained dictionary has, and what the true features have.
 
 # %%
 results, curves, learned = [], {}, {}
@@ -221,25 +237,27 @@ for setting in settings:
         + "."
     )
 Markdown(
-    f"After {samples / 1e6:.3g} million samples:\n\n" + "\n".join(lines) + "\n\nA latent that never fires gets no gradient, so where "
+    f"After {samples / 1e6:.3g} million samples:\n\n" + "\n".join(lines) + "\n\nAre your four numbers among these? A latent that never fires gets no gradient, so where "
     "most are dead few features can be recovered: look at that first where recovery is low. (A latent for a very rare feature "
     "may be silent on the test samples and yet alive.) The second thing is whether the curve below has ended."
 )
 
 # %% [markdown]
 # Where to put the threshold is a choice. The curve shows all thresholds at once; the grey area is what
-# a random dictionary of the same size would recover.
+# a random dictionary of the same size would recover. A dictionary that has learned something lies to the right of it; one that has found
+# features has a shoulder near a cosine of 1.
 
-# %% mystnb={"image": {"alt": "Curves of the share of true features whose best cosine lies above a threshold, against the threshold, for each architecture and setting, over a grey area for a random dictionary."}, "figure": {"name": "fig-recovery-curve", "caption": "Share of true features that have a decoder direction within a given cosine. The dashed line is the threshold used in the tables."}}
+# %% mystnb={"figure": {"caption": "Share of true features that have a decoder direction within a given cosine. The dashed line is the threshold used in the tables.", "name": "fig-recovery-curve"}, "image": {"alt": "Curves of the share of true features whose best cosine lies above a threshold, against the threshold, for each architecture and setting, over a grey area for a random dictionary."}}
 best = {f"{s}, {a}": best_cosines(worlds[s].features, W_dec) for (s, a), W_dec in learned.items()}
 plots.recovery_curve(best, threshold, random_best[first]);
 
 # %% [markdown]
 # ## Over training
 #
-# Explained variance is what one watches on a real model, and one stops when it is flat. Is the dictionary done by then?
+# Explained variance is what one watches on a real model, and one stops when it is flat. Is the dictionary done by then? Look at
+# where the upper curves flatten, and at what the lower ones do from there on.
 
-# %% mystnb={"image": {"alt": "Three rows of line charts against samples seen: explained variance, mean best cosine of a feature, share of features recovered."}, "figure": {"name": "fig-synthetic-training", "caption": "Explained variance of training batches, mean best cosine of a feature, and share of features recovered, as training goes on."}}
+# %% mystnb={"figure": {"caption": "Explained variance of training batches, mean best cosine of a feature, and share of features recovered, as training goes on.", "name": "fig-synthetic-training"}, "image": {"alt": "Three rows of line charts against samples seen: explained variance, mean best cosine of a feature, share of features recovered."}}
 plots.over_training(
     curves, {"explained_variance": "explained variance", "mean_best_cosine": "mean best cosine", "recovered": "recovered"}
 );
@@ -260,7 +278,7 @@ Markdown("From the middle of training to its end:\n\n" + "\n".join(late))
 # In the variable setting some features are present in one sample of 16, others in one of 300,000. If an SAE learns from
 # what it sees often, the common ones should be found first.
 
-# %% mystnb={"image": {"alt": "Line chart of best cosine against the frequency of a feature on a logarithmic axis, one line an architecture, with a band for the random dictionary."}, "figure": {"name": "fig-frequency", "caption": "Best cosine of a feature against how often it is present: median and middle half of the features in each of 12 groups."}}
+# %% mystnb={"figure": {"caption": "Best cosine of a feature against how often it is present: median and middle half of the features in each of 12 groups.", "name": "fig-frequency"}, "image": {"alt": "Line chart of best cosine against the frequency of a feature on a logarithmic axis, one line an architecture, with a band for the random dictionary."}}
 setting = "variable" if "variable" in settings else settings[-1]
 probabilities = worlds[setting].probabilities.numpy()
 of_setting = {a: best[f"{s}, {a}"] for s, a in learned if s == setting} | {"random dictionary": random_best[setting]}
@@ -321,7 +339,7 @@ if runs:
     summary = summary.merge(paper, how="left", on=["setting", "architecture"])
 show(summary)
 
-# %% mystnb={"image": {"alt": "Two rows of line charts of the reference runs against samples seen: explained variance above, the share of features recovered below, one line an architecture with a band over seeds."}, "figure": {"name": "fig-synthetic-reference", "caption": "Reference runs: explained variance (top) and recovery (bottom) over training; lines are means over seeds, bands their range."}}
+# %% mystnb={"figure": {"caption": "Reference runs: explained variance (top) and recovery (bottom) over training; lines are means over seeds, bands their range.", "name": "fig-synthetic-reference"}, "image": {"alt": "Two rows of line charts of the reference runs against samples seen: explained variance above, the share of features recovered below, one line an architecture with a band over seeds."}}
 if runs:
     plots.over_training(
         dict(iter(runs.tables["synthetic_curves"].groupby(["setting", "architecture"], sort=False))),
@@ -352,53 +370,117 @@ if runs:
 Markdown(text)
 
 # %% [markdown]
-# ## Longer runs: architecture or budget?
+# ## What would change my mind
 #
-# The paper's TopK recovers nearly everything in the constant setting, and our runs above stop long before that. So some cells were
-# trained five times as long, in smaller batches. That asks two things. Does TopK get there? And do the others follow when they
-# have time, which would make their low recovery a matter of budget, or do they stay where they are, which would make it a matter of
-# architecture?
+# The claim is that explained variance does not tell whether the features were found. In {numref}`fig-synthetic-training` it gains weight
+# wherever the top curve is flat while one below it still rises, or where two SAEs end level at the top and apart below. It loses weight if the curves rise and
+# flatten together, and if the SAE with more explained variance is also the one with more features each time: then explained
+# variance, though it is no measure of recovery, would at least rank dictionaries. {numref}`fig-recovery-curve` says whether the answer hangs on the threshold.
+
+# %% [markdown]
+# ## Exercises
 #
-# **Before you look:** will BatchTopK in the constant setting have left zero by the end?
+# ```{exercise} Two ways to count
+# :label: ex-by-occurrence
+#
+# *Easy, 5 minutes.* "A quarter of the features were found" and "nine tenths of what happens in the data was found" can be true of one dictionary. Write
+# `by_occurrence(best, probabilities, bar)`: given each feature's best cosine `best` and how often it is present, the share of all occurrences
+# of features that belong to features with a cosine above `bar`.
+# ```
 
-# %%
-long = reference_run(longer)
-Markdown(long.label or "The longer runs were left out of this run.")
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def by_occurrence(best, probabilities, bar):
+    # BEGIN SOLUTION
+    return probabilities[best > bar].sum() / probabilities.sum()
+    # END SOLUTION
 
-# %%
-ends = pd.DataFrame()
-if long:
-    ends = long.tables["synthetic_recovery"].merge(paper, how="left", on=["setting", "architecture"])
-    ends = ends.assign(million_samples=ends["samples"] / 1e6)
-    columns = ["setting", "architecture", "million_samples", "explained_variance", "recovered", "mean_best_cosine", "dead"]
-    ends = ends[[*columns, "paper: explained variance", "paper: recovered"]]
-show(ends)
 
-# %% mystnb={"image": {"alt": "Two rows of line charts of the longer reference runs against samples seen: explained variance above, the share of features recovered below, one line an architecture."}, "figure": {"name": "fig-synthetic-long", "caption": "Longer reference runs, one seed: explained variance of training batches (top) and recovery (bottom)."}}
-if long:
-    plots.over_training(
-        dict(iter(long.tables["synthetic_curves"].groupby(["setting", "architecture"], sort=False))),
-        {"explained_variance": "explained variance", "recovered": "recovered"},
-    )
+# %% tags=["check"]
+exercises.check_by_occurrence(by_occurrence)
 
 # %% tags=["hide-input"]
-text = "The longer runs were left out of this run."
-if long:
-    lines = []
-    for (setting, architecture), curve in long.tables["synthetic_curves"].groupby(["setting", "architecture"], sort=False):
-        at = curve.set_index("samples").sort_index()
-        half, end = at.index[at.index >= at.index[-1] / 2][0], at.index[-1]
-        gained = at.loc[end, "recovered"] - at.loc[half, "recovered"]
-        lines.append(
-            f"- {setting}, {architecture}: {at.loc[half, 'recovered']:.1%} of the features at {half / 1e6:.0f} million samples, "
-            f"{at.loc[end, 'recovered']:.1%} at {end / 1e6:.0f} million ({'still rising' if gained > 0.005 else 'level' if gained > -0.005 else 'falling'}); "
-            f"explained variance {at.loc[half, 'explained_variance']:.3f} and {at.loc[end, 'explained_variance']:.3f}"
-        )
-    text = "\n".join(lines) + (
-        "\n\n*Still rising* and *falling* mean by more than half a percentage point in the second half; the learning rate falls to zero in the "
-        "last third. One seed, one learning rate: a curve that is level here may not be level at another rate."
+lines = []
+for (s, a), W_dec in learned.items():
+    cosines = best_cosines(worlds[s].features, W_dec)
+    lines.append(
+        f"- {s}, {a}: {(cosines > threshold).double().mean():.2%} of the features, "
+        f"{by_occurrence(cosines, worlds[s].probabilities, threshold):.2%} of the occurrences"
     )
-Markdown(text)
+Markdown(
+    "The two counts of this page's SAEs:\n\n" + "\n".join(lines) + "\n\nIn the constant setting they are the same, since all features are equally "
+    "frequent. Where they differ, say which one a claim is about."
+)
+
+# %% [markdown]
+# ```{exercise} A perfect score with nothing learned
+# :label: ex-perfect-and-empty
+#
+# *Medium, 10 minutes.* Break explained variance. Write `perfect_and_empty(d_in)`: a dictionary of shape (m, `d_in`), with m as you like, made without
+# any data, under which a TopK SAE with as many active latents as there are dimensions ($k$ = `d_in`) gives back *every* activation exactly. Its encoder
+# takes scalar products with the same directions, keeps the $k$ largest, and sets what is negative to 0.
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def perfect_and_empty(d_in):
+    # BEGIN SOLUTION
+    axes = torch.eye(d_in)
+    return torch.cat([axes, -axes])  # latents are never negative, so each axis is needed in both senses
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_perfect_and_empty(perfect_and_empty)
+
+# %% [markdown]
+# Your dictionary on this page's samples, at the full number of active latents and at the L0 of the SAEs above:
+
+# %% tags=["hide-input"]
+empty = perfect_and_empty(d_in)
+x = few[first]
+lines = []
+for k in dict.fromkeys([d_in, min(l0, len(empty))]):
+    # no calibration: its encoder is the transpose of the dictionary, with no bias and no gain
+    explained = explained_variance(x, SAE(d_in, len(empty), TopK(k), init=empty)(x).detach())
+    lines.append(f"- {k} active latents of {len(empty)}: explained variance {explained:.2f}")
+found = (best_cosines(worlds[first].features, empty) > threshold).double().mean()
+Markdown(
+    "\n".join(lines) + f"\n\nIt holds {found:.1%} of the true features. With enough active latents reconstruction is no achievement; it is the "
+    "limit on L0 that asks anything of a dictionary. And even at that L0 the axes of the space, which nobody learned, are a null to beat."
+)
+
+# %% [markdown]
+# ```{exercise} More to see, or less overlap?
+# :label: ex-seen-or-overlap
+#
+# *Hard, 20 minutes and some waiting.* In the constant setting TopK recovers little in this page's budget. Is it that it has not *seen* each feature often enough, or that
+# features *overlap* too much? Two reruns show every feature four times as often as here: `-p samples 16000000`, and, with the same samples, four times fewer
+# features, `-p n_features 800 -p d_sae 800`. (Both with `-p cells '["constant TopK"]'`.) Predict the recovery of both before you start them. What would
+# each explanation say, and what else has changed in the second?
+# ```
+#
+# ```{dropdown} What to look for
+# If only the number of times that a feature was seen matters, both reruns recover about the same. If the second recovers far more, overlap matters as well: each feature then
+# has fewer neighbours with a high cosine. But look at what moved along with it: the floor (fewer random directions come less near to a feature), the
+# size of the SAE, and what the true features explain. A clean test would change one thing; here you need at least the nulls of both worlds beside the scores.
+# ```
+
+# %% [markdown]
+# ## Quiz
+#
+# ```{dropdown} 1. Explained variance has been flat for half of the training. Is it time to stop?
+# Not for that reason. A matched filter with wrong directions already reconstructs well, so little is left to gain by right ones, and directions may go on turning towards features
+# while the score hardly moves. On a real model you cannot see that; all the less does a flat curve show that it has ended.
+# ```
+#
+# ```{dropdown} 2. Two SAEs have explained variances whose 95% intervals do not overlap. Has the better one found more features?
+# No, twice. The interval speaks of which test samples were drawn: not of another seed, and not of another budget. And a difference in
+# explained variance, however certain, is no statement about features.
+# ```
+#
+# ```{dropdown} 3. An SAE explains 0.67, where an untrained dictionary has 0.62 and the true features 0.71. Has it learned half of what there is?
+# It has half of the room *in this score*. It may have got there by adapting its encoder, or by a few live directions that fit the bulk of the data, with not one
+# feature found. The shares of two scores need not agree; that is why recovery is asked for separately.
+# ```
 
 # %% [markdown]
 # ## Key points
@@ -408,3 +490,10 @@ Markdown(text)
 # - A flat stretch of explained variance need not mean that the dictionary is done: look at the mean best cosine beside it.
 # - Small differences in explained variance can go with large ones in recovery, and the reverse: compare the columns of the
 #   reference runs. [The next chapter](03_recovery_puzzle) asks where the differences between architectures come from.
+
+# %% [markdown]
+# ## Further reading
+#
+# - {cite:t}`korznikov2026sanity`, section 3 and appendix B: the experiment that this page repeats.
+# - {cite:t}`chanin2026synthsaebench`: a benchmark on larger and more lifelike synthetic data, with matching pursuit among the encoders.
+# - {cite:t}`paulo2025seeds`: on real models, where recovery cannot be measured, how much two seeds agree.

@@ -9,15 +9,22 @@
 # %% [markdown]
 # # Why would TopK recover features and BatchTopK not?
 #
+# ```{admonition} This lesson
+# - **You will learn** how to go from an observation to a suspected cause, to predictions, and to tests that change one thing; and why dead latents
+#   have to be looked at before recovery.
+# - **You need** [Synthetic recovery](02_synthetic_recovery): {term}`TopK`, {term}`BatchTopK`, {term}`recovery`, {term}`dead latent`.
+# - **Time** 20 minutes to read, 15 more for the exercises that have a check.
+# ```
+#
 # In the constant setting {cite:t}`korznikov2026sanity` report that TopK recovers 99.9% of the features while BatchTopK,
 # JumpReLU and Matryoshka recover 0.1% or less. They call TopK's success an "artifact" of the simple setting and leave it
 # unexplained. Here we look for the cause. Our runs are too short to show the 99.9%. What they can show is an early sign:
 # which latents die, and whether directions turn towards features.
 #
-# In training TopK and BatchTopK differ in one thing: over what the largest pre-activations are chosen. TopK takes the $k$
+# In training TopK and BatchTopK differ in one thing: over what the largest {term}`pre-activations <pre-activation>` are chosen. TopK takes the $k$
 # largest of *each sample*. BatchTopK takes the $k \times$ batch largest of the *whole batch*, so samples compete with each
 # other; and a pre-activation is $\langle x, w_j \rangle = \lVert x \rVert \, \lVert w_j \rVert \cos$. So **at the same cosine the
-# larger sample wins**, and large samples tend to take latents from small ones. JumpReLU's thresholds are the same for all
+# larger sample wins**, and large samples tend to take latents from small ones. {term}`JumpReLU`'s thresholds are the same for all
 # samples, so there, too, large samples get more latents.
 #
 # The suspicion: it is the *size of samples* that spoils recovery. If so,
@@ -25,12 +32,15 @@
 # 1. with samples of one norm fewer latents of BatchTopK and JumpReLU should die and their directions come nearer to
 #    features, while little changes for TopK;
 # 2. the same should happen on the samples as they are to a BatchTopK that compares pre-activations as shares of their
-#    sample's norm. We call it RelativeBatchTopK;
+#    sample's norm. We call it {term}`RelativeBatchTopK`;
 # 3. an intermediate spread of norms should do intermediate harm;
-# 4. reviving dead latents by an auxiliary loss, which leaves the competition as it is, should do less than that.
+# 4. reviving dead latents by an {term}`auxiliary loss`, which leaves the competition as it is, should do less than that.
 #
 # Each is tried below. Other starts (from another architecture's dictionary, from the true features) and other changes are in
 # the list of cases; anyone with another suspicion can add to it.
+#
+# **Write down before you read on:** of every hundred latents, how many will be dead at the end in BatchTopK? In BatchTopK with samples of one norm? In
+# TopK? In RelativeBatchTopK? And which of the four predictions above would you bet against?
 
 # %% tags=["parameters"]
 cases: list = ["TopK", "TopK, one norm", "BatchTopK", "BatchTopK, one norm", "BatchTopK, norms to 0.5", "RelativeBatchTopK", "BatchTopK, auxiliary loss", "JumpReLU", "JumpReLU, one norm"]  # what to train, from the list below
@@ -57,8 +67,9 @@ from matplotlib import pyplot as plt
 
 from saelite import plots
 from saelite.activation_functions import BatchTopK, JumpReLU, Matryoshka, RelativeBatchTopK, TopK
+from saelite.exercises import recovery_puzzle as exercises
 from saelite.initialisation import iso
-from saelite.metrics import WatchRecovery, evaluate, recovery
+from saelite.metrics import WatchRecovery, best_cosines, evaluate, recovery
 from saelite.nulls import chance_cosine
 from saelite.revival import AuxiliaryLoss
 from saelite.sae import SAE
@@ -163,8 +174,11 @@ def run_case(activation, power=1.0, start="iso", encoder=None, revival=None, **c
     return sae, keep(sae, batches, revival=revival, **settings), batches
 
 
+# %% [markdown]
+# Each case is trained, and tested on fresh samples, resized as its training samples were. Nothing is drawn yet.
+
 # %%
-rows, curves = [], {}
+rows, curves, learned = [], {}, {}
 for case in cases:
     sae, history, batches = run_case(**known[case])
     test = world.batches(20_000, 1, seed=seed + 1)
@@ -187,10 +201,12 @@ for case in cases:
         }
     )
     curves["constant setting", case] = history
+    learned[case] = sae.W_dec.detach(), scores.firing_frequency > 0
 table = pd.DataFrame(rows)
 
 # %% [markdown]
-# *l0 follows the norm* is the correlation, over samples, between the number of active latents and the norm of the sample.
+# *dead* is the share of latents that fired on no test sample; *mean best cosine* says how near the nearest direction comes to a feature, on
+# average. *l0 follows the norm* is the correlation, over samples, between the number of active latents and the norm of the sample.
 # *spread of encoder norms* is the standard deviation of their logarithms.
 
 # %%
@@ -244,7 +260,7 @@ judge("an auxiliary loss leaves directions farther from features than that", ["B
 Markdown(
     f"After {batch_size * n_batches / 1e6:.2g} million samples, from one seed (*cosine* is the mean best cosine of a feature):\n\n"
     + "\n".join(lines) + "\n\nThis early few features have passed the bar for anyone. Which latents are dead, and whether "
-    "directions turn towards features at all, shows already."
+    "directions turn towards features at all, shows already. Compare with what you wrote down."
 )  # fmt: skip
 
 # %% [markdown]
@@ -306,6 +322,136 @@ if runs:
 Markdown(text)
 
 # %% [markdown]
+# ## What would change my mind
+#
+# The claim is that the size of samples spoils the recovery of BatchTopK and JumpReLU, by letting latents die. In {numref}`fig-puzzle` it gains weight if RelativeBatchTopK, which
+# changes nothing but the competition, keeps its latents alive and runs with TopK in the mean best cosine. It loses weight if RelativeBatchTopK's latents die as
+# BatchTopK's do, or if they live and the directions still do not turn; or if the auxiliary loss, which leaves the competition as it is, does as much. A surprise in
+# the middle case (norms to a power between 0 and 1) would say that the story is not the whole story.
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise} Who wins the batch?
+# :label: ex-who-wins-the-batch
+#
+# *Easy, 5 minutes.* Write `active_per_sample(pre, k)`: from the pre-activations `pre` of a batch, shape (n, m), the number of latents that BatchTopK keeps
+# for each sample, shape (n,). It keeps the n times k largest of all.
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def active_per_sample(pre, k):
+    # BEGIN SOLUTION
+    smallest = pre.flatten().topk(len(pre) * k).values.min()
+    return (pre >= smallest).sum(dim=1)
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_active_per_sample(active_per_sample)
+
+# %% [markdown]
+# Before any training, with random directions, on the samples as they are and as shares of their norm:
+
+# %% tags=["hide-input"]
+batch = world.batches(1000, 1, seed=seed + 4)[0]
+batch = batch[batch.norm(dim=1) > 0]
+norms = batch.norm(dim=1, keepdim=True)
+matches = batch @ iso(d_sae, d_in, seed).T
+quarter = norms.flatten().argsort()[-len(batch) // 4 :]
+lines = []
+for name, pre in {"as they are": matches, "as shares of the sample's norm": matches / norms}.items():
+    kept_of_each = active_per_sample(pre, l0).double()
+    lines.append(
+        f"- {name}: the quarter of the samples with the largest norms gets {kept_of_each[quarter].sum() / kept_of_each.sum():.0%} of the active latents; "
+        f"{(kept_of_each == 0).double().mean():.0%} of the samples get none"
+    )
+Markdown("\n".join(lines))
+
+# %% [markdown]
+# ```{exercise} Only the living
+# :label: ex-only-the-living
+#
+# *Medium, 10 minutes.* A dead latent's direction stays where it started, and by chance it may lie nearest to a feature. Recovery then credits the SAE for a direction that it never uses.
+# Write `best_of_the_living(features, W_dec, fired)`: for each feature (n, d) the largest cosine to a direction of `W_dec` (m, d) whose latent fired; `fired` is a Boolean of shape (m,).
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def best_of_the_living(features, W_dec, fired):
+    # BEGIN SOLUTION
+    return best_cosines(features, W_dec[fired])
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_best_of_the_living(best_of_the_living)
+
+# %% [markdown]
+# Now this page's cases again. As a floor, each has as many *random* directions as it has living latents: the fewer they are, the less near even luck comes.
+
+# %% tags=["hide-input"]
+rows = []
+for case, (W_dec, fired) in learned.items():
+    if fired.any():
+        rows.append(
+            {
+                "case": case,
+                "living latents": f"{int(fired.sum()):,}",
+                "mean best cosine, all": best_cosines(world.features, W_dec).mean().item(),
+                "the living": best_of_the_living(world.features, W_dec, fired).mean().item(),
+                "as many random directions": chance_cosine(d_in, int(fired.sum())),
+            }
+        )
+show(pd.DataFrame(rows))
+
+# %% tags=["hide-input"]
+living = pd.DataFrame(rows)
+text = "No case has a living latent in this run."
+if len(living):
+    credit = living["mean best cosine, all"] - living["the living"]
+    gain = living["the living"] - living["as many random directions"]
+    text = (
+        f"The dead add most to the mean best cosine in {living.loc[credit.idxmax(), 'case']} ({credit.max():.3f}). Above as many random directions the living "
+        f"are furthest in {living.loc[gain.idxmax(), 'case']} ({gain.max():+.3f}), and least in {living.loc[gain.idxmin(), 'case']} ({gain.min():+.3f}). "
+        "If a case with most of its latents dead has a gain as large as the others, then the few that live do turn towards features, and what it lacks is latents."
+    )
+Markdown(text)
+
+# %% [markdown]
+# ```{exercise} Large, or full?
+# :label: ex-large-or-full
+#
+# *Hard, 20 minutes.* A sample is large because many features are present in it, or because their coefficients are. The first is a good reason to give it more latents, the
+# second is not. `Resized` removes both at once. Design a test that tells which of the two does the harm: what would you change in the world or in
+# `Resized`, which cases would you run, and which result would speak for which cause? Then try it: `FeatureWorld` takes `sigma`, the spread of coefficients.
+# ```
+#
+# ```{dropdown} What to look for
+# Two worlds, one with each reason alone. With `sigma = 0` every coefficient is 1, and norms differ by the number of features (and a little by how these overlap). For the other, multiply
+# each sample by a random factor of its own, after dividing by its norm: then norms say nothing about what is present. Give both the same spread of log norms, or you
+# compare doses instead of causes. TopK is the control in each: its choice does not change when a sample is multiplied by a factor. If most of BatchTopK's latents die in the
+# second world only, it is size without reason that harms; if in both, the competition harms even where it is fair.
+# ```
+
+# %% [markdown]
+# ## Quiz
+#
+# ```{dropdown} 1. Over samples, the number of active latents and the norm go together almost perfectly in BatchTopK. Does that prove the cause?
+# No. It shows that the suspected mechanism is at work, not that it does the harm: in a world where large samples hold more features, a good SAE
+# would show such a correlation as well. The proof, as far as there is one, is in changing the competition alone, and looking at what follows.
+# ```
+#
+# ```{dropdown} 2. Started from the true features, an SAE ends with most of them still among its directions. Has training kept them?
+# Look at how many latents are dead. A dead latent gets no gradient, so its direction stays where it was put, and it counts as recovered. Such an SAE holds
+# features in the way that a drawer does. What training keeps, one sees on the living.
+# ```
+#
+# ```{dropdown} 3. An auxiliary loss brings dead latents back to life. Does that mend the cause?
+# It treats the symptom: revived latents meet the same competition that they died in. And a latent that lives need not point at a feature. So read both columns, and judge
+# a remedy by the directions.
+# ```
+
+# %% [markdown]
 # ## Key points
 #
 # - TopK and BatchTopK differ in who competes with whom. Where large samples compete with small ones, look at dead latents
@@ -314,3 +460,11 @@ Markdown(text)
 #   reconstruct 100 dimensions nearly as well as 3200.
 # - To test a cause, change it alone. Resizing samples also changes how much each weighs in the loss; RelativeBatchTopK changes
 #   only the competition, so it is the cleaner test.
+
+# %% [markdown]
+# ## Further reading
+#
+# - {cite:t}`bussmann2024batchtopk`: BatchTopK, and why one would let samples compete.
+# - {cite:t}`gao2024scaling`: TopK, and the auxiliary loss that revives dead latents.
+# - {cite:t}`rajamanoharan2024jumprelu`: JumpReLU, whose thresholds are the same for all samples.
+# - {cite:t}`korznikov2026sanity`, section 3: the result to be explained.
