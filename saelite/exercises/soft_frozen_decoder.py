@@ -25,7 +25,7 @@ def check_held_back(answer):
             ((~edge)[fires].double().mean(), "This is the share inside the cone, which the rule did not hold back."),
             (edge[fires].double().sum(), "This is how many; the question is for a share."),
         ],
-        said="Right. Where this share is small, the rule held little back: a score near the trained one is no surprise.",
+        said="Right. Where this share is small, the rule held little back: an equal score is no surprise.",
     )
 
 
