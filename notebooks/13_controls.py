@@ -321,5 +321,5 @@ Markdown(
 # ## Further reading
 #
 # - {cite:t}`heap2025random`: SAEs on language models with random weights, and milder forms of randomising that keep more and more of the trained model.
-# - {cite:t}`paulo2025seeds`: how latents of two seeds are matched, and how the share falls as SAEs grow.
+# - {cite:t}`paulo2025seeds`: how latents of two seeds are matched, and the share that is found on larger models and several architectures.
 # - {cite:t}`kantamneni2025probing`: the other kind of control, a strong and simple method on the same task.

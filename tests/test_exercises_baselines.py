@@ -44,7 +44,7 @@ held_back = soft_frozen_decoder.check_held_back
 nearest = soft_frozen_decoder.check_nearest_in_cone
 gain = frozen_encoder.check_best_gain
 alike = frozen_encoder.check_pairs_alike
-luck = baselines_where_truth_is_known.check_found_by_luck
+bar = baselines_where_truth_is_known.check_bar_of_chance
 largest_tau = baselines_where_truth_is_known.check_largest_tau
 above_null = controls.check_above_null
 shuffled = controls.check_shuffled
@@ -77,11 +77,13 @@ shuffled = controls.check_shuffled
         (alike, lambda tokens: max(tokens.count(t) for t in tokens) / len(tokens), "commonest"),
         (alike, lambda tokens: 1 - len(set(tokens)) / len(tokens), "how few different"),
         (alike, lambda tokens: sum(tokens.count(t) - 1 for t in tokens) / 2, "how many pairs"),
-        (luck, lambda p, n: n * p, "does not pass 1"),
-        (luck, lambda p, n: min(1, n * p), "safe but loose"),
-        (luck, lambda p, n: (1 - p) ** n, "none"),
-        (luck, lambda p, n: p**n, "all"),
-        (luck, lambda p, n: p, "single direction"),
+        (bar, lambda best, share: np.quantile(best, share), "lower end"),
+        (bar, lambda best, share: max(best), "luckiest"),
+        (bar, lambda best, share: best.mean(), "the mean by chance"),
+        (bar, lambda best, share: np.median(best), "the median by chance"),
+        (bar, lambda best, share: share, "counts features; the bar is a cosine"),
+        (bar, lambda best, share: 1 - share, "do not exceed"),
+        (bar, lambda best, share: (1 - share) * best.max(), "not a share of the largest"),
         (largest_tau, lambda start, bar: np.cos(np.arccos(start) - np.arccos(bar)), "need not turn"),
         (largest_tau, lambda start, bar: np.cos(np.arccos(start) + np.arccos(bar)), "subtract"),
         (largest_tau, lambda start, bar: np.minimum(1, 1 - (bar - start)), "do not add up"),

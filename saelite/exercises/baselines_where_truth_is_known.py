@@ -5,21 +5,32 @@ import numpy as np
 from saelite.exercises import compare
 
 
-def check_found_by_luck(answer):
-    """``answer(p, n)``: how likely one or more of n directions are near enough, if each is with probability p."""
-    p, n = 0.05, 40
+def check_bar_of_chance(answer):
+    """``answer(random_best, share)``: the cosine that only this share of the features' best random cosines exceed."""
+    random_best, share = np.array([0.31, 0.42, 0.28, 0.36, 0.33, 0.51, 0.30, 0.39, 0.35, 0.34, 0.46]), 0.2
     compare(
         answer,
-        (p, n),
-        1 - (1 - p) ** n,
+        (random_best, share),
+        np.quantile(random_best, 1 - share),
         [
-            (n * p, "This is how many are near enough on average; a probability does not pass 1."),
-            (min(1, n * p), "This bound is safe but loose: it counts a feature twice that two are near."),
-            ((1 - p) ** n, "This is how likely *none* is near enough."),
-            (p**n, "This is how likely *all* of them are near enough; one is sufficient."),
-            (p, "This is the probability for a single direction; there are n."),
+            (
+                np.quantile(random_best, share),
+                "This is the lower end: most random cosines exceed it.",
+            ),
+            (
+                random_best.max(),
+                "Nothing passes this, but it hangs on the luckiest one: leave `share` above.",
+            ),
+            (random_best.mean(), "About half of the features pass the mean by chance alone."),
+            (np.median(random_best), "Half of the features pass the median by chance alone."),
+            (share, "`share` counts features; the bar is a cosine."),
+            (1 - share, "1 - share counts features; the bar is the cosine that so many of them do not exceed."),
+            (
+                (1 - share) * random_best.max(),
+                "It is a share of the features, not a share of the largest cosine.",
+            ),
         ],
-        said="Right. Luck grows with the dictionary, and falls with the dimension, which is in p.",
+        said="Right. A bar from the null asks for more than chance; 0.8 asks for nearly the feature itself.",
     )
 
 
