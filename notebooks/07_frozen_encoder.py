@@ -211,8 +211,8 @@ with torch.no_grad():
             f"{explained_variance(x, mean + unit):.3f}; at unit norm times a gain of {g:.2f} {explained_variance(x, mean + g * unit):.3f}"
         )
 Markdown(
-    "Explained variance:\n\n" + "\n".join(lines) + "\n\nWhat one gain brings back was a matter of scale; what is then still missing is that every latent "
-    "has a gain of its own. (An SAE that had been trained at unit norm might have found other ways; this one had no reason to.)"
+    "Explained variance:\n\n" + "\n".join(lines) + "\n\nWhat one gain brings back was a matter of scale. Where even then something is missing, it is "
+    "that every latent has a gain of its own; where nothing is, the freedom hardly mattered in this run. (An SAE that had been trained at unit norm might have found other ways; this one had no reason to.)"
 )
 
 # %% [markdown]
@@ -253,6 +253,7 @@ Markdown(
     + "; ".join(f"{label} {np.mean(shares):.1%} ({len(shares)} lists)" if shares else f"{label}: no latent fires often enough" for label, shares in found.items())
     + ". What the Frozen Encoder has above the tokens drawn at random is not owed to any learned detector: tokens that are alike lie near each other in the "
     "activations, and any direction that one of them lies far along the others lie far along too."
+    + (" But so few latents fire often enough here that the averages mean little." if min(map(len, found.values())) < 10 else "")
 )
 
 # %% [markdown]

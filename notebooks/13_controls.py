@@ -232,7 +232,7 @@ exercises.check_above_null(above_null)
 # %% tags=["hide-input"]
 trained_ones, lines = ("fully trained", "Frozen Decoder"), []
 for kind in data:
-    floors = [score for baseline, score in ev[kind].items() if baseline not in trained_ones]
+    floors = [0.0, *(score for baseline, score in ev[kind].items() if baseline not in trained_ones)]  # 0: always the mean
     shares = ", ".join(
         f"{baseline} {ev[kind, baseline]:.3f}, which is {above_null(ev[kind, baseline], floors):+.0%} of the room" for baseline in trained_ones
     )

@@ -97,9 +97,9 @@ show(
 # %% tags=["hide-input"]
 gained = pd.to_numeric(short["saelite_is_faster_by"])
 Markdown(
-    f"Over these sizes and architectures a step here takes between {gained.min():.1f} and {gained.max():.1f} times less time than that of the fastest "
-    f"other trainer, and between {ours['times_product'].min():.2f} and {ours['times_product'].max():.2f} times the encoder product alone. That product is "
-    "what keeps the gain far below the ratio of all latents to the active ones."
+    f"Over these sizes and architectures a step here is between {gained.min():.1f} and {gained.max():.1f} times as fast as the fastest other trainer's, and "
+    f"takes between {ours['times_product'].min():.2f} and {ours['times_product'].max():.2f} times as long as the encoder product alone. That product is what keeps the "
+    "gain far below the ratio of all latents to the active ones."
 )
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples trained on per second, each library with its own trainer. Longer is faster.", "name": "fig-speed"}, "image": {"alt": "Bar charts of thousand samples a second for each trainer, one panel a size and architecture; saelite's bars are in another colour."}}
