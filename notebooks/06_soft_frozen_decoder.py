@@ -166,7 +166,7 @@ Markdown(
     + f". The bound is {tau}; "
     + ", ".join(f"{share:.0%} ({architecture})" for architecture, share in past.items())
     + " of all fully trained directions went past it. Where that share is small, the baseline's rule has held little back, "
-    "and equal scores say little."
+    "and equal scores say little. Where it is large and the scores are near each other all the same, what lies beyond the cone bought little."
 )
 
 # %% [markdown]
