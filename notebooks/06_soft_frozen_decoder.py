@@ -9,17 +9,27 @@
 # %% [markdown]
 # # Soft-Frozen Decoder
 #
-# The {term}`Soft-Frozen Decoder` is the milder rule: directions start at random and may turn, but only so far that the
-# cosine with their start stays at or above $\tau$, 0.8 in the paper.
+# ```{admonition} This lesson
+# - **You will learn** how far a direction may turn under the Soft-Frozen rule, whether a trained SAE goes further, and why a
+#   good score of this baseline is not a good score of random directions.
+# - **You need** [Frozen Decoder](05_frozen_decoder): {term}`cosine similarity`, {term}`decoder direction`, {term}`explained variance`.
+# - **Time** 20 minutes to read, 15 more for the exercises that have a check.
+# ```
+#
+# A {term}`Frozen Decoder` may not move at all. The {term}`Soft-Frozen Decoder` is the milder rule: directions start at random and may turn, but only so far that the
+# cosine with their start stays at or above $\tau$, 0.8 in the paper. Such a direction lives in a *cone* around its start.
 #
 # ```{math}
 # :label: eq-soft-frozen
 # \cos\bigl(W_{\mathrm{dec},j}(t),\, W_{\mathrm{dec},j}(0)\bigr) \ge \tau \quad \text{for every latent } j \text{ and step } t
 # ```
 #
-# The paper reads a good score of this baseline as a sign of *lazy training*: the trained SAE, too, may have stayed near its random
-# start and fitted the rest around it. How much freedom is a cosine of 0.8? **Guess first:** if a direction
-# starts at right angles to a feature, how large can its cosine to that feature become?
+# The paper reads a good score of this baseline as a sign of {term}`lazy training`: the trained SAE, too, may have stayed near its random
+# start and fitted the rest around it. How much freedom is a cosine of 0.8? **Write down three guesses:**
+#
+# 1. If a direction starts at right angles to a {term}`feature`, how large can its cosine to that feature become?
+# 2. What share of a fully trained SAE's explained variance does a Soft-Frozen Decoder reach?
+# 3. What share of the fully trained SAE's own directions leave the cone, though nothing holds them back?
 
 # %% tags=["parameters"]
 architectures: list = ["BatchTopK", "JumpReLU"]  # from ReLU, TopK, BatchTopK, JumpReLU
@@ -36,20 +46,23 @@ seed: int = 0  # seed of the random directions
 tau: float = 0.8  # least cosine of a decoder direction to its start
 
 # %%
+import copy
 import os
 from pathlib import Path
 
 import torch
 from IPython.display import HTML, Markdown
+from torch.nn.functional import normalize
 
 from saelite import plots
 from saelite.activations import harvest
 from saelite.baselines import SoftFrozenDecoder, project_to_cone
 from saelite.comparison import architectures_at, compare, in_words
 from saelite.corpora import CREDITS, load_texts
+from saelite.exercises import soft_frozen_decoder as exercises
 from saelite.initialisation import iso
 from saelite.latents import contexts_html, draw_latents, top_contexts
-from saelite.metrics import best_cosines
+from saelite.metrics import best_cosines, evaluate
 from saelite.models import check_layer, load_model
 from saelite.nulls import nulls
 from saelite.paper import paper_scores
@@ -75,7 +88,8 @@ if 0.8 * tokens < batch_size:
 # keep the part along the start, scale the part across it so that the cosine is exactly $\tau$.
 #
 # A direction at right angles to a wanted one may keep a cosine of $\tau$ to its start and have
-# $\sqrt{1 - \tau^2}$ to the wanted one, which for $\tau = 0.8$ is 0.6.
+# $\sqrt{1 - \tau^2}$ to the wanted one, which for $\tau = 0.8$ is 0.6: the first guess. Is that much or little? Compare it with
+# the nearest of many random directions.
 
 # %%
 BASELINE = SoftFrozenDecoder(tau)
@@ -116,7 +130,7 @@ show(table)
 # %% [markdown]
 # ### The invariant
 #
-# Is every direction of the baseline within its cone? And how many of all latents, dead ones included, lean on its
+# A baseline is only as good as its rule. Is every direction of the baseline within its cone? And how many of all latents, dead ones included, lean on its
 # edge and would have gone further?
 
 # %%
@@ -134,8 +148,14 @@ plots.cosine_histogram(
 # %% mystnb={"image": {"alt": "Dot chart of explained variance with 95% intervals for each architecture, fully trained and Soft-Frozen Decoder, with vertical lines for the nulls and diamonds for the paper's values."}, "figure": {"name": "fig-soft-frozen-ev", "caption": "Explained variance on held-out tokens: this build (dots, with 95% bootstrap intervals over texts), the nulls (lines), and the paper's values on another model (diamonds)."}}
 plots.explained_variance_by_variant(table, floor, paper_scores("explained variance"));
 
+# %% [markdown]
+# The second guess:
+
 # %%
 Markdown(in_words(table, floor))
+
+# %% [markdown]
+# And the third:
 
 # %%
 trained = table[table["baseline"] == "fully trained"].set_index("architecture")["cosine_to_start"]
@@ -146,7 +166,7 @@ Markdown(
     + f". The bound is {tau}; "
     + ", ".join(f"{share:.0%} ({architecture})" for architecture, share in past.items())
     + " of all fully trained directions went past it. Where that share is small, the baseline's rule has held little back, "
-    "and equal scores say little."
+    "and equal scores say little. Where it is large and the scores are near each other all the same, what lies beyond the cone bought little."
 )
 
 # %% [markdown]
@@ -177,8 +197,138 @@ results.mkdir(parents=True, exist_ok=True)
 table.assign(expansion=expansion, seed=seed).to_json(results / "soft_frozen_decoder.json", orient="records", indent=1)
 
 # %% [markdown]
+# ## What would change my mind
+#
+# The claim to doubt is that a Soft-Frozen Decoder is a random baseline, so that its score shows what training of directions is
+# worth. The claim would gain weight if trained directions went far past the cone in {numref}`fig-soft-frozen-cosine` while the two scores in
+# {numref}`fig-soft-frozen-ev` stayed level: then what lies beyond the cone buys nothing. It would lose weight if few trained
+# directions left the cone: then the rule has taken hardly anything away, and the two SAEs are nearly one. And if the baseline fell
+# well below the trained SAE, it would show that the cone does hold something back. Which of the three do you see?
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise} Who was held back?
+# :label: ex-held-back
+#
+# *Easy, 5 minutes.* The cell on the invariant counts directions on the edge over *all* latents, dead ones included. Write
+# `held_back(cosines, fires, tau)`: of the latents that fire, the share on the edge, that is with a cosine to the start below `tau` + 0.001.
+# `cosines` holds a number for each latent, `fires` whether it ever fired.
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def held_back(cosines, fires, tau):
+    # BEGIN SOLUTION
+    return (cosines[fires] < tau + 1e-3).float().mean()
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_held_back(held_back)
+
+# %% [markdown]
+# In this chapter's own run:
+
+# %% tags=["hide-input"]
+lines = []
+for a in activations:
+    sae = saes[a.name, name]
+    fires = evaluate(sae, held_out).firing_frequency > 0
+    if fires.any():
+        share = held_back(sae.cosine_to_start(), fires, tau)
+        lines.append(f"- {a.name}: {fires.float().mean():.0%} of the latents fire, and {share:.0%} of those are on the edge")
+    else:
+        lines.append(f"- {a.name}: no latent fires on held-out tokens, so there is no share to give")
+Markdown("\n".join(lines))
+
+# %% [markdown]
+# ```{exercise} The nearest point of the cone
+# :label: ex-nearest-in-cone
+#
+# *Medium, 10 minutes.* Write the rule itself, `nearest_in_cone(vectors, starts, tau)`: for every row of `vectors` (n, d) the unit vector nearest to
+# it among those with a cosine of at least `tau` to the same row of `starts` (n, d), which have unit norm. No vector lies along its start's line
+# and outside the cone.
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def nearest_in_cone(vectors, starts, tau):
+    # BEGIN SOLUTION
+    unit = normalize(vectors, dim=1)
+    along = (unit * starts).sum(dim=1, keepdim=True)
+    across = normalize(unit - along * starts, dim=1)
+    edge = tau * starts + (1 - tau**2) ** 0.5 * across
+    return torch.where(along >= tau, unit, edge)
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_nearest_in_cone(nearest_in_cone)
+
+# %% [markdown]
+# Now an experiment that training within the cone cannot show: take the *fully trained* SAE, move its directions into the cone
+# after the fact, and train nothing again. What is the part of its directions beyond the cone worth to it?
+
+# %% tags=["hide-input"]
+of, lines = table.set_index(["architecture", "baseline"])["explained_variance"], []
+for a in activations:
+    moved = copy.deepcopy(saes[a.name, "fully trained"])
+    with torch.no_grad():
+        moved.W_dec.copy_(nearest_in_cone(moved.W_dec, moved.W_dec_start, tau))
+    after = evaluate(moved, held_out).explained_variance
+    lines.append(
+        f"- {a.name}: fully trained {of[a.name, 'fully trained']:.3f}, moved into the cone {after:.3f}, trained within it {of[a.name, name]:.3f}"
+    )
+Markdown(
+    "Explained variance:\n\n" + "\n".join(lines) + "\n\nWhere the second is near the first, the trained SAE had hardly left the cone, or what it had "
+    "beyond is worth little. Where the third is well above the second, an SAE that is trained under the rule makes up for it elsewhere, in its "
+    "encoder or in other directions."
+)
+
+# %% [markdown]
+# ```{exercise} From random to free
+# :label: ex-from-random-to-free
+#
+# *Hard, 20 minutes and some waiting.* At $\tau = 1$ the rule is that of the Frozen Decoder; at $\tau = 0$ a direction may turn by a right angle. Draw
+# the curve of explained variance over $\tau$ that you expect. Then rerun this notebook with `-p tau 0.99`, `-p tau 0.9` and `-p tau 0.5`. Where would
+# $\tau$ have to be for you to call the directions random?
+# ```
+#
+# ```{dropdown} What to look for
+# Compare the angles, not the cosines: a $\tau$ of 0.99 allows some 8 degrees, 0.9 some 26, 0.8 some 37, 0.5 allows 60. The cosine to a wanted
+# direction that the rule allows, $\sqrt{1-\tau^2}$, rises steeply just below 1. So most of what can be gained may be gained at a $\tau$ that sounds strict. A
+# yardstick for "random" is what chance gives: choose $\tau$ so that $\sqrt{1-\tau^2}$ is no larger than the cosine of the nearest of as many random
+# directions. [The baselines where the truth is known](08_baselines_where_truth_is_known) draws this for three sizes.
+# ```
+
+# %% [markdown]
+# ## Quiz
+#
+# ```{dropdown} 1. A Soft-Frozen Decoder keeps a cosine of 0.8 to random directions. So are its directions 80% random?
+# A cosine is not a share. Of a unit vector's squared length a cosine of 0.8 leaves $1 - 0.8^2 = 36\%$ free, and the cosine to a wanted direction may be
+# 0.6, many times what chance gives in hundreds of dimensions.
+# ```
+#
+# ```{dropdown} 2. Soft-Frozen scores like the trained SAE. Does that show that random directions suffice?
+# No: it shows that directions need not leave the cone. Whether directions that do not move at all suffice is what the
+# [Frozen Decoder](05_frozen_decoder) tests, and its score may be quite another.
+# ```
+#
+# ```{dropdown} 3. The fully trained SAE's median cosine to its start is 0.9. Has it learned almost nothing?
+# Not by itself. The median counts latents that got few updates, and small turns of many directions may add up to a large change of the reconstruction. Look at the score
+# that is lost when the directions are put back, and at how long training ran: a short run leaves everything near its start.
+# ```
+
+# %% [markdown]
 # ## Key points
 #
 # - A Soft-Frozen Decoder stays near its random start, within a cone; the projection after every step is exact.
 # - The cone is wide. A score near the trained one, reached inside it, says that directions need not go far to reconstruct
 #   well; it does not say that random directions do. The [Frozen Decoder](05_frozen_decoder.ipynb) asks that.
+# - Ask of every bound how often it binds. A rule that the trained SAE hardly breaks cannot tell the two apart.
+
+# %% [markdown]
+# ## Further reading
+#
+# - {cite:t}`korznikov2026sanity`, section 4 and appendices D and E: the rule, the curves that are read as lazy training, and the bound on what chance gives.
+# - {cite:t}`paulo2025seeds`: if directions stay near a random start, two starts should give two dictionaries; here is how far they do.
+# - {cite:t}`gao2024scaling`: dead latents, which stay at their start for another reason.

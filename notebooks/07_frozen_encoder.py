@@ -9,7 +9,14 @@
 # %% [markdown]
 # # Frozen Encoder
 #
-# The encoder decides what a latent fires on. In the {term}`Frozen Encoder` baseline its directions are random and never
+# ```{admonition} This lesson
+# - **You will learn** what an SAE can do whose latents detect nothing that was learned, why it needs one freedom that the others
+#   lack, and why passages that look alike are no evidence without a floor.
+# - **You need** [Frozen Decoder](05_frozen_decoder): {term}`encoder`, {term}`decoder direction`, {term}`explained variance`, {term}`L0`.
+# - **Time** 15 minutes to read, 15 more for the exercises that have a check.
+# ```
+#
+# The {term}`encoder` decides what a latent fires on. In the {term}`Frozen Encoder` baseline its directions are random and never
 # updated: each latent fires on whatever happens to lie along a random direction. What trains is when a latent counts as active (its bias or
 # threshold), the decoder, and the decoder's bias.
 #
@@ -19,8 +26,11 @@
 # ```
 #
 # This is an old idea: random projections, a non-linearity, and a learned linear read-out reconstruct a lot. A latent
-# of such an SAE cannot have learned to detect anything. **Guess:** how much variance does it explain, more or less than
-# the [Frozen Decoder](05_frozen_decoder.ipynb)?
+# of such an SAE cannot have learned to detect anything.
+#
+# **Write down two guesses:** what share of the fully trained SAE's explained variance does it reach? And which of the two baselines
+# explains more, this one, whose latents fire at random and whose directions are learned, or the
+# [Frozen Decoder](05_frozen_decoder), where it is the other way round?
 
 # %% tags=["parameters"]
 architectures: list = ["BatchTopK", "JumpReLU"]  # from ReLU, TopK, BatchTopK, JumpReLU
@@ -39,15 +49,19 @@ seed: int = 0  # seed of the random directions
 import os
 from pathlib import Path
 
+import numpy as np
 import torch
 from IPython.display import HTML, Markdown
+from torch.nn.functional import normalize
 
 from saelite import plots
 from saelite.activations import harvest
 from saelite.baselines import FrozenEncoder
 from saelite.comparison import architectures_at, compare, in_words
 from saelite.corpora import CREDITS, load_texts
+from saelite.exercises import frozen_encoder as exercises
 from saelite.latents import contexts_html, draw_latents, top_contexts
+from saelite.metrics import explained_variance
 from saelite.models import check_layer, load_model
 from saelite.nulls import nulls
 from saelite.paper import paper_scores
@@ -118,6 +132,10 @@ plots.explained_variance_by_variant(table, floor, paper_scores("explained varian
 Markdown(in_words(table, floor))
 
 # %% [markdown]
+# That speaks to the first guess. For the second, set {numref}`fig-frozen-encoder-ev` beside {numref}`fig-frozen-decoder-ev`: same model, tokens and L0 in the
+# book's build, and the same fully trained SAE.
+
+# %% [markdown]
 # The paper's values are for Gemma-2-2B, layer 12, at L0 160 of 2304 dimensions, width 73,728 and 500 million tokens
 # ({cite:t}`korznikov2026sanity`); this build's model is far smaller, and its SAEs see far fewer tokens. The
 # comparison is of patterns, not of digits.
@@ -148,8 +166,140 @@ results.mkdir(parents=True, exist_ok=True)
 table.assign(expansion=expansion, seed=seed).to_json(results / "frozen_encoder.json", orient="records", indent=1)
 
 # %% [markdown]
+# ## What would change my mind
+#
+# The claim to doubt is that a good score shows that latents learned to detect something. It would gain weight if the Frozen Encoder
+# stayed at the untrained dictionary in {numref}`fig-frozen-encoder-ev`: then choosing what to fire on is what training is about. It would lose weight if
+# the baseline came within a few hundredths of the trained SAE: then thresholds and a learned read-out of random detectors are enough for
+# this score. And if the baseline lies in between, the question goes on: is the rest lost because detectors are random, or
+# because the decoder cannot make up for them? The histogram {numref}`fig-frozen-encoder-cosine` shows whether the decoder tried.
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise} One gain for all
+# :label: ex-best-gain
+#
+# *Easy, 5 minutes.* A reconstruction may be right but for its length. Write `best_gain(x, x_hat)`: the one number $g$ for which
+# $\lVert x - g\,\hat x \rVert^2$, summed over all samples, is least. Both have shape (n, d).
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def best_gain(x, x_hat):
+    # BEGIN SOLUTION
+    return (x * x_hat).sum() / x_hat.square().sum()
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_best_gain(best_gain)
+
+# %% [markdown]
+# Take the trained Frozen Encoders of this page and put their decoder directions back to unit norm, as those of the other SAEs
+# are. How much of the score was a matter of length, and does one gain for all bring it back?
+
+# %% tags=["hide-input"]
+x, lines = held_out[:4096], []
+with torch.no_grad():
+    for a in activations:
+        sae = saes[a.name, name]
+        mean, unit = sae.b_dec / sae.input_scale, sae.encode(x) @ normalize(sae.W_dec, dim=1) / sae.input_scale
+        g = best_gain(x - mean, unit) if unit.any() else 0.0
+        spread = sae.W_dec.norm(dim=1)
+        lines.append(
+            f"- {a.name}: with its own norms (from {spread.min():.2f} to {spread.max():.2f}) {explained_variance(x, sae(x)):.3f}; at unit norm "
+            f"{explained_variance(x, mean + unit):.3f}; at unit norm times a gain of {g:.2f} {explained_variance(x, mean + g * unit):.3f}"
+        )
+Markdown(
+    "Explained variance:\n\n" + "\n".join(lines) + "\n\nWhat one gain brings back was a matter of scale. Where even then something is missing, it is "
+    "that every latent has a gain of its own; where nothing is, the freedom hardly mattered in this run. (An SAE that had been trained at unit norm might have found other ways; this one had no reason to.)"
+)
+
+# %% [markdown]
+# ```{exercise} Do they look alike?
+# :label: ex-pairs-alike
+#
+# *Medium, 10 minutes.* "Its strongest passages share a word, so the latent means something." How much sharing is there? Write
+# `pairs_alike(tokens)`: of all pairs of different places in the list, the share that holds the same token twice.
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def pairs_alike(tokens):
+    # BEGIN SOLUTION
+    others = [tokens.count(token) - 1 for token in tokens]
+    return sum(others) / (len(tokens) * (len(tokens) - 1))
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_pairs_alike(pairs_alike)
+
+# %% [markdown]
+# For up to 50 latents of each SAE: the ten tokens on which it is strongest, at most one from each row of text. And, as the floor, ten
+# tokens drawn from the text at random. **Guess first** where the Frozen Encoder will be.
+
+# %% tags=["hide-input"]
+rng, found = np.random.default_rng(seed), {}
+for baseline in ("fully trained", name):
+    sae = saes[activations[0].name, baseline]
+    strongest = top_contexts(sae, store.held_out, draw_latents(sae, held_out, 50, seed=seed), lm.tokenizer, n=10, window=0)
+    lists = [[token for (token,) in of_latent["tokens"]] for _, of_latent in strongest.groupby("latent")]
+    found[f"{activations[0].name}, {baseline}"] = [pairs_alike(tokens) for tokens in lists if len(tokens) > 1]
+rows = [store.held_out.context_of(i) for i in rng.integers(len(store.held_out), size=2000)]
+drawn = lm.tokenizer.batch_decode([[int(ids[position])] for ids, position in rows])
+found["ten tokens at random"] = [pairs_alike(drawn[i : i + 10]) for i in range(0, len(drawn), 10)]
+Markdown(
+    "Pairs that are alike, on average: "
+    + "; ".join(f"{label} {np.mean(shares):.1%} ({len(shares)} lists)" if shares else f"{label}: no latent fires often enough" for label, shares in found.items())
+    + ". What the Frozen Encoder has above the tokens drawn at random is not owed to any learned detector: tokens that are alike lie near each other in the "
+    "activations, and any direction that one of them lies far along the others lie far along too."
+    + (" But so few latents fire often enough here that the averages mean little." if min(map(len, found.values())) < 10 else "")
+)
+
+# %% [markdown]
+# ```{exercise} Denser
+# :label: ex-denser-frozen-encoder
+#
+# *Hard, 20 minutes and some waiting.* Random detectors carry little each, so let more of them fire. Predict how the gap between Frozen Encoder and trained SAE
+# changes when four times as many latents are active, and when a quarter are. Then rerun this notebook with `-p l0 160` and `-p l0 10`. Which of the three L0 would you choose if
+# you wanted to show that training pays, and which if you wanted to show that it does not?
+# ```
+#
+# ```{dropdown} What to look for
+# The nulls move too: PCA is given as many components as there are active latents, and a random dictionary has more matches to add up. Compare
+# how much of the room above the best null each SAE has, not the raw scores. That the answer depends on L0, which is a free choice, is the reason to ask of any such
+# comparison for the whole curve, and for both SAEs at the same L0.
+# ```
+
+# %% [markdown]
+# ## Quiz
+#
+# ```{dropdown} 1. A Frozen Encoder's latent fires on names of months. Did it learn to detect months?
+# Its direction is random and was never updated, so it learned at most *how strong* a match has to be. If names of months lie close together in the activations,
+# some of thousands of random directions will point their way. The model put them there; the SAE did not find them.
+# ```
+#
+# ```{dropdown} 2. Only the encoder is frozen. Are the decoder's directions then as good as a trained SAE's?
+# A decoder direction is fitted to what its latent fires on. If that is a mixture of things, the best direction is the mean of a mixture. A learned read-out of
+# random detectors reconstructs, and need not name anything.
+# ```
+#
+# ```{dropdown} 3. A colleague's Frozen Encoder has an explained variance below zero. Is the baseline that bad?
+# Perhaps, but suspect the scale first: below zero is worse than always answering with the mean, which a decoder that is allowed to shrink can always do. Ask whether
+# its decoder norms were held fixed, and whether a single gain mends it.
+# ```
+
+# %% [markdown]
 # ## Key points
 #
 # - A Frozen Encoder's latents fire along random directions; only thresholds and the read-out are learned.
 # - What its latents fire on may still look like something: for a random direction, too, some tokens score highest, and
 #   these may resemble each other. That is why text that "makes sense" needs a baseline beside it.
+# - Give a baseline the freedoms that have nothing to do with the question, such as a scale. One that fails for want of them proves nothing.
+
+# %% [markdown]
+# ## Further reading
+#
+# - {cite:t}`korznikov2026sanity`, section 4.1 and appendix E: this baseline with both ways to draw its directions; its tables show how much that matters.
+# - {cite:t}`heap2025random`: the detectors are trained and the language model is random, and latents can still be described.
+# - {cite:t}`paulo2024autointerp`: how descriptions are tested, where this page only looks.

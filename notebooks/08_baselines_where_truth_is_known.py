@@ -9,8 +9,16 @@
 # %% [markdown]
 # # The baselines where the truth is known
 #
+# ```{admonition} This lesson
+# - **You will learn** what the three random baselines can recover where the true features are known, how far a cone reaches, and at which
+#   $\tau$ a Soft-Frozen Decoder would deserve to be called random.
+# - **You need** [Synthetic recovery](02_synthetic_recovery) for {term}`recovery`, and [Frozen Decoder](05_frozen_decoder),
+#   [Soft-Frozen Decoder](06_soft_frozen_decoder) and [Frozen Encoder](07_frozen_encoder) for the rules.
+# - **Time** 15 minutes to read, 15 more for the exercises that have a check.
+# ```
+#
 # The three baselines of {cite:t}`korznikov2026sanity` were tested on language models. What would they score where
-# recovery can be measured? A {term}`Frozen Decoder` cannot recover anything but by luck, so its explained variance is one
+# {term}`recovery` can be measured? A {term}`Frozen Decoder` cannot recover anything but by luck, so its explained variance is one
 # more yardstick. A {term}`Soft-Frozen Decoder` is another matter: its directions stay within a cosine of $\tau$ of a random
 # start, and how random that is depends on $\tau$ and on the dimension. The paper uses $\tau = 0.8$ only; here $\tau$ runs from
 # 0.5 to 0.99.
@@ -44,6 +52,7 @@ from matplotlib.ticker import PercentFormatter
 from saelite import plots
 from saelite.baselines import FrozenDecoder, FrozenEncoder, SoftFrozenDecoder
 from saelite.comparison import architectures_at, compare
+from saelite.exercises import baselines_where_truth_is_known as exercises
 from saelite.initialisation import iso
 from saelite.metrics import WatchRecovery, best_cosines, recovery
 from saelite.nulls import chance_cosine, nulls
@@ -101,6 +110,9 @@ Markdown(
 #
 # Expect recovery near zero for all in this build, the fully trained SAE too: in the constant setting so short a run is not
 # enough. What this page can compare is explained variance, the mean best cosine, and how much each rule would allow.
+#
+# **Write down an order:** which of the fully trained SAE, the Frozen Decoder, the Frozen Encoder and a dictionary that was never
+# trained explains most, which least? And is a Soft-Frozen Decoder with $\tau = 0.8$ nearer to the trained SAE or to the frozen one?
 
 # %%
 batches = world.batches(batch_size, max(1, samples // batch_size), seed=seed)
@@ -142,6 +154,10 @@ Markdown(
     f"Decoder explains {of.loc['Frozen Decoder', 'explained_variance']:.3f}, the Frozen Encoder "
     f"{of.loc['Frozen Encoder', 'explained_variance']:.3f}, a dictionary never trained {null:.3f}. The Soft-Frozen Decoders: "
     + "; ".join(f"tau {r.tau:g}: {r.explained_variance:.3f}, recovered {r.recovered:.2%}" for r in soft.itertuples())
+    + ".\n\nFrom most to least: "
+    + ", ".join(f"{label} {score:.3f}" for score, label in sorted(
+        [(row.explained_variance, row.baseline) for row in table.itertuples()] + [(null, "never trained")], reverse=True
+    ))
     + "."
 )
 
@@ -198,8 +214,119 @@ axes.yaxis.set_major_formatter(PercentFormatter(1))
 figure.legend(loc="outside lower center", ncols=3, fontsize=9);
 
 # %% [markdown]
+# ## What would change my mind
+#
+# The claim to doubt is that explained variance does not tell whether features were found. It would gain weight if in {numref}`fig-tau` a
+# Soft-Frozen Decoder with a strict $\tau$ explained as much as the trained SAE and recovered nothing of what that recovers. It would lose
+# weight if explained variance and recovery rose together, as $\tau$ falls: then the score that can be measured would be a fair stand-in for the one that cannot.
+# Where not even the trained SAE recovers anything the figure speaks for neither: then only the longer runs can.
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise} A bar from the null
+# :label: ex-bar-of-chance
+#
+# *Easy, 5 minutes.* At a bar of 0.8 this page may see nothing at all. Let chance set the bar: write `bar_of_chance(random_best, share)`, where
+# `random_best` holds the best cosine of each feature to a *random* dictionary: the cosine that only `share` of them exceed.
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def bar_of_chance(random_best, share):
+    # BEGIN SOLUTION
+    return np.quantile(random_best, 1 - share)
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_bar_of_chance(bar_of_chance)
+
+# %% [markdown]
+# The bar that one feature of a hundred passes with a dictionary of the same size that nobody trained, and what passes it here. A second random dictionary shows
+# whether the bar does what it says.
+
+# %% tags=["hide-input"]
+chance, again = (best_cosines(world.features, iso(d_sae, d_in, seed + other)).numpy() for other in (100, 101))
+bar = bar_of_chance(chance, 0.01)
+passed = {"another random dictionary": (again > bar).mean()}
+passed |= {label: (best_cosines(world.features, sae.W_dec).numpy() > bar).mean() for (_, label), sae in saes.items()}
+Markdown(
+    f"Above a cosine of {bar:.2f}:\n\n" + "\n".join(f"- {label}: {share:.1%}" for label, share in passed.items())
+    + f"\n\nWhat a dictionary has above the random ones, it has from moving towards features. Whether a cosine of {bar:.2f} to a feature is of any use is another "
+    "question: a bar from the null says that something was learned, not that it was found."
+)
+
+# %% [markdown]
+# ```{exercise} The strictest rule that still permits recovery
+# :label: ex-largest-tau
+#
+# *Medium, 10 minutes.* `reach` above goes from $\tau$ to the cosine within reach. Turn it round: write `largest_tau(start, bar)` for an array
+# of start cosines to a feature and a bar: the largest $\tau$ whose cone still reaches the bar. Think in angles, and of starts that are past the bar already.
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def largest_tau(start, bar):
+    # BEGIN SOLUTION
+    return np.cos(np.clip(np.arccos(start) - np.arccos(bar), 0, None))
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_largest_tau(largest_tau)
+
+# %% [markdown]
+# For the nearest random start that a feature has on average, at the three sizes of {numref}`fig-reach`; and feature by feature in this chapter's own world:
+
+# %% tags=["hide-input"]
+lines = [f"- {label}: {largest_tau(np.array([chance_cosine(*size)]), threshold)[0]:.2f}" for size, label in sizes.items()]
+own = largest_tau(start, threshold)
+within = "; ".join(f"tau {tau:g}: {(own > tau).mean():.1%}" for tau in sorted(taus))
+Markdown(
+    f"The largest tau that leaves the bar of {threshold} within reach of the average feature:\n\n" + "\n".join(lines)
+    + f"\n\nThe share of this world's features that each rule leaves within reach: {within}. That is the column *recovered at most* of the table, found from the other side."
+)
+
+# %% [markdown]
+# ```{exercise} Which of them would find what?
+# :label: ex-frequent-features
+#
+# *Hard, 20 minutes and some waiting.* In the variable setting some features are hundreds of times more frequent than others, and training gets to those first. Predict: at
+# which $\tau$ does recovery of the Soft-Frozen Decoder begin to fall behind the trained SAE's, and does the *explained variance* fall at the same $\tau$? Then rerun
+# this notebook with `-p setting variable -p architecture JumpReLU`.
+# ```
+#
+# ```{dropdown} What to look for
+# Frequent features carry most of the variance, so a rule that forbids the directions of rare ones costs recovery much and explained variance little. Compare *recovered* with
+# *recovered at most*: where the first is far below the second the rule is not what holds recovery back. And recovery here counts features alike, frequent or not.
+# ```
+
+# %% [markdown]
+# ## Quiz
+#
+# ```{dropdown} 1. A Soft-Frozen Decoder recovers features in 100 dimensions. Will it in 2,304?
+# Not to the same bar. In more dimensions the nearest random start is further from any feature, and a cone of the same $\tau$ begins there. The rule is the same; how much it forbids is not.
+# ```
+#
+# ```{dropdown} 2. The Frozen Encoder explains more than a dictionary that was never trained. So has it found features?
+# It has learned a read-out: decoder directions that fit what random detectors pick up. Whether these are features is a question for recovery, and the table has that column.
+# ```
+#
+# ```{dropdown} 3. All SAEs recover next to nothing here. Then frozen and trained are equal?
+# Equal at the floor, and nothing follows from that. A test in which even the best contestant scores zero cannot tell contestants apart: train longer, or
+# lower the bar, or look at the mean best cosine.
+# ```
+
+# %% [markdown]
 # ## Key points
 #
 # - In few dimensions a cone of $\tau = 0.8$ reaches past the bar that counts as recovered; in many dimensions it still allows
 #   several times the cosine that chance gives.
 # - Compare a baseline's explained variance with a dictionary that was never trained before comparing it with a trained SAE.
+# - Before you use a bound as a baseline, work out what it forbids: above some $\tau$ it rules out recovery, below it may permit nearly anything.
+
+# %% [markdown]
+# ## Further reading
+#
+# - {cite:t}`korznikov2026sanity`, section 3 and appendix E: recovery on known features, and the bound on chance that the paper sets beside its $\tau$.
+# - {cite:t}`chanin2026synthsaebench`: synthetic data with correlated and nested features, at a larger size, and how far SAEs get there.
+# - {cite:t}`chanin2025sparse`: with a wrong L0 an SAE mixes features, one more way to reconstruct well and recover little.

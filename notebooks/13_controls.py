@@ -9,6 +9,14 @@
 # %% [markdown]
 # # Controls: where there is nothing to find
 #
+# ```{admonition} This lesson
+# - **You will learn** three controls that randomise the data instead of the SAE, what each of them leaves in place, and how to read a
+#   score on data that are easier for everyone.
+# - **You need** [Frozen Decoder](05_frozen_decoder) and [Auto-interpretability](10_autointerp): {term}`explained variance`, {term}`null`,
+#   {term}`auto-interpretability`.
+# - **Time** 15 minutes to read, 15 more for the exercises that have a check.
+# ```
+#
 # {cite:t}`korznikov2026sanity` randomise the *SAE*. One can also randomise what it is trained on:
 #
 # - **A model that never learned anything.** All weights of the language model are drawn anew. {cite:t}`heap2025random` report that
@@ -18,7 +26,8 @@
 # - **Another seed.** If an SAE finds the model's features, two SAEs that differ in the seed should find the same ones.
 #   {cite:t}`paulo2025seeds` found some 30% of latents in common, at a much larger size.
 #
-# **Guess first:** on a model with random weights, does an SAE explain more of the variance than on the trained model, or less?
+# **Write down three guesses:** on a model with random weights, does an SAE explain more of the variance than on the trained model, or
+# less? Are its latents harder to describe? And of the latents of two SAEs that differ in the {term}`seed`, how many are shared?
 
 # %% tags=["parameters"]
 architecture: str = "BatchTopK"  # one of ReLU, TopK, BatchTopK, JumpReLU
@@ -38,6 +47,7 @@ import os
 from pathlib import Path
 
 import pandas as pd
+import torch
 from IPython.display import Markdown
 
 from saelite import plots
@@ -48,6 +58,7 @@ from saelite.comparison import architectures_at, compare
 from saelite.controls import TensorBatches, permuted, reinitialised, shared_latents
 from saelite.corpora import load_texts
 from saelite.evaluations import over
+from saelite.exercises import controls as exercises
 from saelite.judges import LexicalJudge
 from saelite.models import check_layer, load_model
 from saelite.nulls import nulls
@@ -109,7 +120,14 @@ for kind in data:
         f"{ev[kind, pca]:.3f}, untrained dictionary {ev[kind, 'random dictionary']:.3f}; training the decoder's directions adds "
         f"{ev[kind, 'fully trained'] - ev[kind, 'Frozen Decoder']:+.3f}."
     )
-Markdown("\n".join(lines))
+text = "The re-initialised model holds the same vector everywhere: there was nothing to explain."
+if RANDOM in data:
+    more = ev[RANDOM, "fully trained"] - ev[TRAINED, "fully trained"]
+    text = (
+        f"Your first guess: on the re-initialised model the fully trained SAE explains {abs(more):.3f} {'more' if more > 0 else 'less'} than on the "
+        "trained one. Before you take that for a finding about the SAE, see by how much the nulls differ too."
+    )
+Markdown("\n".join(lines) + "\n\n" + text)
 
 # %% [markdown]
 # ## Can their latents be described?
@@ -181,9 +199,127 @@ described.to_json(results / "controls_described.json", orient="records", indent=
 overlap.to_json(results / "controls_seeds.json", orient="records", indent=1)
 
 # %% [markdown]
+# ## What would change my mind
+#
+# The claim to doubt is that the usual scores show features that the *model* has learned. It would gain weight if on the
+# re-initialised model and on shuffled coordinates the trained SAE were no better than the nulls of those data, its latents could not be described, and two seeds shared
+# most of their latents. It would lose weight if a model that learned nothing gave scores as good, or if two seeds shared hardly more than two Frozen
+# Decoders do. The lines under each table say which; they need not agree, and each control speaks for its own score alone.
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise} Easy data
+# :label: ex-above-null
+#
+# *Easy, 5 minutes.* Data that fill few dimensions are easy for everyone. Write `above_null(score, nulls)`: of the room between the best of the nulls (a list of scores) and
+# 1, the share that the score has.
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def above_null(score, nulls):
+    # BEGIN SOLUTION
+    return (score - max(nulls)) / (1 - max(nulls))
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_above_null(above_null)
+
+# %% [markdown]
+# The three kinds of activations on that scale. Is the order the same as that of the raw scores?
+
+# %% tags=["hide-input"]
+trained_ones, lines = ("fully trained", "Frozen Decoder"), []
+for kind in data:
+    floors = [0.0, *(score for baseline, score in ev[kind].items() if baseline not in trained_ones)]  # 0: always the mean
+    shares = ", ".join(
+        f"{baseline} {ev[kind, baseline]:.3f}, which is {above_null(ev[kind, baseline], floors):+.0%} of the room" for baseline in trained_ones
+    )
+    lines.append(f"- **{kind}** (best null {max(floors):.3f}): {shares}")
+Markdown("\n".join(lines) + "\n\nBelow 0% an SAE explains less than the best null of its own data.")
+
+# %% [markdown]
+# ```{exercise} Make the control yourself
+# :label: ex-shuffled
+#
+# *Medium, 10 minutes.* Write `shuffled(x, seed)`: activations (n, d) in which every coordinate keeps its values, but has them in an order of its own
+# over the tokens. It is easy to write a shuffle that destroys nothing.
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def shuffled(x, seed):
+    # BEGIN SOLUTION
+    generator = torch.Generator().manual_seed(seed)
+    return torch.stack([column[torch.randperm(len(x), generator=generator)] for column in x.T], dim=1)
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_shuffled(shuffled)
+
+# %% [markdown]
+# What it takes away, and what it leaves: the share of the variance that the first principal components hold, and the share that the coordinate with
+# the largest variance holds.
+
+# %% tags=["hide-input"]
+lines = []
+for label, x in {"as they are": data[TRAINED][1][:4000], "shuffled": shuffled(data[TRAINED][1][:4000], seed)}.items():
+    covariance = torch.cov(x.T.double())
+    largest, total = torch.linalg.eigvalsh(covariance).flip(0), covariance.trace()
+    lines.append(
+        f"- {label}: the first {l0} components {largest[:l0].sum() / total:.1%}, the first alone {largest[0] / total:.1%}, the coordinate that varies "
+        f"most {covariance.diagonal().max() / total:.1%}"
+    )
+Markdown(
+    "\n".join(lines) + "\n\nThe shuffle cannot change the last number. Where it is large, a single coordinate towers above the others, and no shuffling of "
+    "coordinates takes that away: this control removes what coordinates have to do with each other, not everything that is easy."
+)
+
+# %% [markdown]
+# ```{exercise} One start, two orders
+# :label: ex-one-start
+#
+# *Hard, 20 minutes and some waiting.* The two SAEs above differ in the random directions that they start from. Suppose that somebody tests "another seed" by changing only the
+# order of the training data. Predict what share of latents is shared then, fully trained and Frozen Decoder. Then try it in a copy of this
+# notebook: in the cell that makes `other`, give `TensorBatches` the order `seed + 1` and `compare` the old `seed`.
+# ```
+#
+# ```{dropdown} What to look for
+# The Frozen Decoders now have the very same directions, so their mean cosine says nothing any more; only the encoders can differ. And every latent of the fully trained SAEs that hardly moved from its start,
+# dead ones above all, has its twin in the other SAE. What is shared is then partly the *start*. The null for this test has to share the start too: two SAEs
+# trained for a few steps only.
+# ```
+
+# %% [markdown]
+# ## Quiz
+#
+# ```{dropdown} 1. An SAE on a re-initialised model explains more than one on the trained model. Are random models easier to understand?
+# No. Activations of a random model may fill few dimensions, so that even PCA explains them. Set each score beside the nulls of its own data before you compare two kinds of data.
+# ```
+#
+# ```{dropdown} 2. Latents on the random model can be described as well as those on the trained one. So was the test of descriptions worthless?
+# It shows that the score does not need anything that the model learned: words that recur give recurring activations even in a random network. The score may still be right
+# about *when* a latent fires. It is no evidence about what the model computes.
+# ```
+#
+# ```{dropdown} 3. Two seeds share few latents. Has the SAE failed?
+# It shows that the latents are not *the* features of the model, each found by any run. They may still be a usable description, one of many. And a low share can come
+# from short training, or from a strict threshold: that is what the mean cosine and the Frozen Decoders' row are for.
+# ```
+
+# %% [markdown]
 # ## Key points
 #
 # - A score that is as high on a model that learned nothing speaks of the data, the architecture or the judge, not of
 #   features that the model learned.
 # - Explained variance keeps its meaning on any activations, but compare it with the nulls of the same activations.
 # - Two runs that differ in the seed are the cheapest test of whether a latent is the model's or the run's.
+# - Know what a control leaves in place. A shuffle that keeps tokens whole, or a second seed that keeps the start, controls for nothing.
+
+# %% [markdown]
+# ## Further reading
+#
+# - {cite:t}`heap2025random`: SAEs on language models with random weights, and milder forms of randomising that keep more and more of the trained model.
+# - {cite:t}`paulo2025seeds`: how latents of two seeds are matched, and the share that is found on larger models and several architectures.
+# - {cite:t}`kantamneni2025probing`: the other kind of control, a strong and simple method on the same task.

@@ -44,6 +44,8 @@ def compare(answer, arguments, right, mistakes=(), *, tolerance=1e-4, said="Righ
         got = answer(*arguments) if callable(answer) else answer
     except NotImplementedError:
         got = None
+    except Wrong:  # a check that wraps the answer has already said what is wrong
+        raise
     except Exception as error:
         raise Wrong(f"{name} stopped with {type(error).__name__}: {error}") from error
     if got is None or got is Ellipsis:
