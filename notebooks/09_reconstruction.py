@@ -386,7 +386,7 @@ def one_number(saved, lost):
 exercises.check_one_number(one_number)
 
 # %% [markdown]
-# On the texts of this page, with the text that is odd to the highest degree:
+# On the texts of this page, with the text whose share is the oddest:
 
 # %% tags=["hide-input"]
 lines = []
@@ -399,7 +399,7 @@ for names in [(activation.name, baseline) for activation in activations for base
         f"{texts_of['score'].mean():.3f}. The oddest text has a share of {odd['score']:.2f} and loses {odd['weight']:.1f} nats to the "
         f"ablation; the median text loses {texts_of['weight'].median():.1f}."
     )
-Markdown("\n".join(lines))
+Markdown("\n".join(lines) if len(texts_of) > 1 else "So few tokens were spliced that they are of one text: there is nothing to put together.")
 
 # %% [markdown]
 # ## Quiz

@@ -299,8 +299,9 @@ spoilt = pd.DataFrame(rows)
 display(show(spoilt))
 best = spoilt.loc[spoilt["explained variance"].idxmax()]
 Markdown(
-    f"The most is explained at a factor of {best['factor']:g}, with an L0 of {best['L0']:.1f}. Look at both columns: an SAE with thresholds that is given too much lets more latents "
-    "pass, so that a wrong scale may even *raise* explained variance, at another L0."
+    f"At half the scale your SAE explains {spoilt['explained variance'][1]:.2f}, at twice the scale {spoilt['explained variance'][5]:.2f}; the most is explained at a factor of "
+    f"{best['factor']:g}, with an L0 of {best['L0']:.1f}. Look at both columns: an SAE with thresholds that is given too much lets more latents pass, so that a slightly wrong scale "
+    "may even *raise* explained variance, at another L0."
 )
 
 # %% [markdown]
