@@ -295,7 +295,7 @@ welcome = (
     f"And baseline by baseline, over {frozen['metric'].nunique()} metrics and {frozen['architecture'].nunique()} architectures:\n\n"
     f"{one_at_a_time}\n\nThe [Scorecard](../notebooks/14_scorecard.ipynb) has the numbers, the intervals and how to doubt them.\n"
 )
-(results / "welcome.md").write_text(welcome, encoding="utf-8")
+(results / "welcome.md").write_text(welcome, encoding="utf-8");
 
 # %% [markdown]
 # ## What would change my mind
