@@ -389,24 +389,30 @@ exercises.check_one_number(one_number)
 # On the texts of this page, with the text whose share is the oddest:
 
 # %% tags=["hide-input"]
-lines = []
+lines, apart = [], []
 for names in [(activation.name, baseline) for activation in activations for baseline in ("fully trained", "Frozen Decoder")]:
     texts_of = items[(items[["architecture", "baseline", "metric"]] == [*names, RECOVERED_MEAN]).all(axis=1)]
     together = one_number(texts_of["score"] * texts_of["weight"], texts_of["weight"])
     odd = texts_of.loc[(texts_of["score"] - together).abs().idxmax()]
+    apart.append(abs(together - texts_of["score"].mean()))
     lines.append(
         f"- {', '.join(names)}: {together:.3f} over {len(texts_of)} texts together, where the mean of their shares is "
         f"{texts_of['score'].mean():.3f}. The oddest text has a share of {odd['score']:.2f} and loses {odd['weight']:.1f} nats to the "
         f"ablation; the median text loses {texts_of['weight'].median():.1f}."
     )
-Markdown("\n".join(lines) if len(texts_of) > 1 else "So few tokens were spliced that they are of one text: there is nothing to put together.")
+lines = "\n".join(lines) + (
+    f"\n\nThe two ways differ by {max(apart):.3f} at most here. The fewer tokens a text has, and the less its ablation harms, the further they come apart: "
+    f"the least that a text of this page loses is {texts_of['weight'].min():.1f} nats."
+)
+Markdown(lines if len(texts_of) > 1 else "So few tokens were spliced that they are of one text: there is nothing to put together.")
 
 # %% [markdown]
 # ## Quiz
 #
 # ```{dropdown} 1. An SAE recovers 98% of the loss compared with zero. Is it nearly as good as the layer itself?
-# That cannot be told from the number. Zero is far from anything the layers above ever read, so its damage is huge, and a small share of it may
-# be most of what the layer does: compare with the mean, and ask what an untrained dictionary recovers.
+# That cannot be told from the number. An untrained dictionary recovers a good part as well: see above how much. Zero is far from anything that the layers above
+# ever read, so its damage may be much larger than the mean's; how much depends on the model, the layer and the texts. And the 2% that are left may be many nats where the
+# damage is large: {cite:t}`gao2024scaling` ask instead how much smaller a model has the same loss.
 # ```
 #
 # ```{dropdown} 2. Two SAEs have the same explained variance, and one recovers less loss. How can that be?
@@ -434,4 +440,4 @@ Markdown("\n".join(lines) if len(texts_of) > 1 else "So few tokens were spliced 
 #
 # - {cite:t}`korznikov2026sanity`: the tables of explained variance, and the appendix on lazy training.
 # - {cite:t}`karvonen2025saebench`: loss recovered as one score among many, with the choices that a benchmark has to make.
-# - {cite:t}`gao2024scaling`: why a reconstruction should be judged by what the model does with it.
+# - {cite:t}`gao2024scaling`: the loss of a spliced model, and how to read it.
