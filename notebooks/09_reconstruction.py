@@ -9,6 +9,14 @@
 # %% [markdown]
 # # Reconstruction, and what the model makes of it
 #
+# ```{admonition} This lesson
+# - **You will learn** what replacing a layer by its reconstruction costs a model, how much of such a score is had for
+#   nothing, and whether directions have moved by the time that the scores are high.
+# - **You need** [Frozen Decoder](05_frozen_decoder), [Soft-Frozen Decoder](06_soft_frozen_decoder): {term}`explained variance`,
+#   {term}`floor`, {term}`cosine similarity`.
+# - **Time** 25 minutes to read, 35 more for the exercises.
+# ```
+#
 # {term}`Explained variance` asks how much of an activation an SAE keeps. But nobody wants an activation for its own sake: the
 # layers above read it. So put the reconstruction in the activation's place, let the model run on, and see how much worse it
 # predicts the next token. That is the second of the two scores that this chapter measures for the whole grid: fully trained
@@ -17,8 +25,9 @@
 # Then it asks a question of the paper's appendix: is training *lazy*? If an SAE reaches most of its explained variance while
 # its directions are still close to their random start, explained variance says little about directions.
 #
-# **Before you read on:** a {term}`Frozen Decoder` reconstructs with random directions. How much of what the model loses
-# without the layer does it give back: nearly nothing, half, nearly all?
+# **Before you read on, write down two shares:** a {term}`Frozen Decoder` reconstructs with random directions. Of the loss that
+# the model suffers when *zero* stands in the layer's place, how much does that reconstruction avoid? And of the loss when the
+# layer's *mean* stands there?
 
 # %% tags=["parameters"]
 architectures: list = ["BatchTopK", "JumpReLU"]  # from ReLU, TopK, BatchTopK, JumpReLU
@@ -50,6 +59,7 @@ from saelite.activations import harvest
 from saelite.comparison import architectures_at, fit, papers_grid
 from saelite.corpora import load_texts
 from saelite.evaluations import over, references
+from saelite.exercises import reconstruction as exercises
 from saelite.models import check_layer, load_model
 from saelite.paper import paper_scores
 from saelite.reconstruction import EV, KL, LOSS, RECOVERED_MEAN, RECOVERED_ZERO, Reconstruction
@@ -76,7 +86,14 @@ evaluation = Reconstruction(lm, store, tokens=spliced_tokens, l0=l0, d_sae=d_sae
 # mean, and by what an untrained random dictionary makes of it. {term}`PCA` with as many components as the SAEs have active
 # latents is neither: it is what a plain method reaches.
 #
-# *Loss recovered* is the share of an ablation's damage that is avoided. It needs an ablation to compare with, and the choice
+# {term}`Loss recovered` is the share of an ablation's damage that is avoided,
+#
+# ```{math}
+# :label: eq-loss-recovered
+# \frac{\mathrm{loss}_\mathrm{ablated} - \mathrm{loss}}{\mathrm{loss}_\mathrm{ablated} - \mathrm{loss}_\mathrm{model}}
+# ```
+#
+# where the loss is the cross-entropy of the next token in nats. It needs an ablation to compare with, and the choice
 # decides what the number means: look at what the *mean* and the untrained dictionary score when the comparison is *zero*.
 
 # %%
@@ -127,11 +144,27 @@ plots.scores_by_variant(
 );
 
 # %% [markdown]
+# Back to your two shares:
+
+# %% tags=["hide-input"]
+answers = []
+for activation in activations:
+    found = table.loc[activation.name, "Frozen Decoder"]
+    answers.append(
+        f"- {activation.name}: the Frozen Decoder avoids {found[RECOVERED_ZERO]:.0%} of the loss that zero causes and "
+        f"{found[RECOVERED_MEAN]:.0%} of what the mean causes."
+    )
+Markdown(
+    "\n".join(answers) + f"\n\nAn untrained dictionary, in which not even the encoder has learned, avoids {untrained[RECOVERED_ZERO]:.0%} "
+    f"and {untrained[RECOVERED_MEAN]:.0%}. Only what lies above that is owed to training."
+)
+
+# %% [markdown]
 # ### Told apart?
 #
 # The same texts were scored with every SAE, so differences are paired by text. *Detectable* is the smallest difference that
-# a sample like this would have found four times in five; a verdict of *equivalent* needs the whole interval to lie within the
-# margin.
+# a sample like this would have found four times in five; a verdict of *equivalent* needs the whole
+# {term}`interval <bootstrap confidence interval>` to lie within the {term}`margin <equivalence margin>`.
 
 # %%
 shares = items[items["metric"].isin([EV, RECOVERED_ZERO, RECOVERED_MEAN])]
@@ -154,7 +187,7 @@ Markdown("\n".join(lines) + "\n\nFrom one seed: the intervals speak of other tex
 # %% [markdown]
 # ## Is training lazy?
 #
-# The curves show explained variance and, below, the {term}`cosine <cosine similarity>` of the decoder's directions to their start, for
+# {term}`Lazy training` lowers the loss while the weights stay near their start. The curves show explained variance and, below, the {term}`cosine <cosine similarity>` of the decoder's directions to their start, for
 # the SAEs whose decoder may turn. *Lazy* would be: the upper curve is done while the lower one is still near 1.
 
 # %% mystnb={"image": {"alt": "Line charts over training for each architecture: explained variance above, and below the median cosine of decoder directions to their start with a band for the middle 80 percent."}, "figure": {"name": "fig-lazy", "caption": "Explained variance of training batches (top), and cosine of decoder directions to their start (bottom: median, and the band that holds the middle 80% of live latents)."}}
@@ -259,6 +292,141 @@ summary.assign(l0=l0, layer=layer, seed=seed).to_json(results / "reconstruction.
 lazy.to_json(results / "lazy_training.json", orient="records", indent=1)
 
 # %% [markdown]
+# ## What would change my mind
+#
+# The claim to doubt is that a reconstruction which lets the model predict well must have learned directions. {numref}`fig-loss-recovered`
+# would support it if every baseline with frozen directions lay at the untrained dictionary and only SAEs whose directions
+# moved lay far above. It would weaken it if a Frozen Decoder came as near to 1 as the trained SAE does. And {numref}`fig-lazy` could
+# overturn both readings: if the trained SAE's curve is flat while its directions are still at a cosine near 1 to the start, then the trained SAE's
+# score, too, was reached with directions that are all but random.
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise} A share of which damage?
+# :label: ex-loss-recovered
+#
+# *Easy, 5 minutes.* Write `loss_recovered(loss, model, ablated)` as in {eq}`eq-loss-recovered`, from three losses in nats a token: with the
+# reconstruction in place, of the model itself, and of the ablation.
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def loss_recovered(loss, model, ablated):
+    # BEGIN SOLUTION
+    return (ablated - loss) / (ablated - model)
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_loss_recovered(loss_recovered)
+
+# %% [markdown]
+# With the losses of this page, both comparisons:
+
+# %% tags=["hide-input"]
+own, at_zero, at_mean = (of.loc[name, LOSS] for name in ("the model itself", "zero", "mean"))
+rows = [("no SAE", "untrained dictionary", untrained[LOSS])]
+rows += [(*names, table.loc[names, LOSS]) for names in saes]
+shares = pd.DataFrame(rows, columns=["architecture", "baseline", "loss"])
+shares["compared with zero"] = loss_recovered(shares["loss"], own, at_zero)
+shares["compared with the mean"] = loss_recovered(shares["loss"], own, at_mean)
+show(shares)
+
+# %% [markdown]
+# ```{exercise} What 90% against zero is worth
+# :label: ex-against-mean
+#
+# *Medium, 10 minutes.* A paper reports only the loss recovered compared with zero. Write `against_mean(recovered, model, zero, mean)`: what
+# the same reconstruction recovers compared with the mean. The last three are losses in nats.
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def against_mean(recovered, model, zero, mean):
+    # BEGIN SOLUTION
+    loss = zero - recovered * (zero - model)
+    return (mean - loss) / (mean - model)
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_against_mean(against_mean)
+
+# %% [markdown]
+# If the model, the layer and the texts were those of this page:
+
+# %% tags=["hide-input"]
+if at_mean > own:
+    lines = [
+        f"- {share:.0%} compared with zero is {against_mean(share, own, at_zero, at_mean):.0%} compared with the mean"
+        for share in (0.8, 0.9, 0.95, 0.99)
+    ]
+    lines = "\n".join(lines) + "\n\nBelow 0% the reconstruction is worse for the model than the layer's mean."
+else:
+    lines = "The mean does this model no harm on these texts, so there is nothing to recover."
+Markdown(lines)
+
+# %% [markdown]
+# ```{exercise} One number from many texts
+# :label: ex-one-number
+#
+# *Hard, 20 minutes.* Some texts hardly suffer from an ablation. Write `one_number(saved, lost)` for arrays with an entry a text, in nats:
+# what the reconstruction saves, and what the ablation costs. Give one loss recovered for all texts that such a text
+# cannot overturn. Before you write it, think of a text that loses 0.2 nats to the ablation and 0.8 to the reconstruction: what does
+# it do to a mean of shares?
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def one_number(saved, lost):
+    # BEGIN SOLUTION
+    return saved.sum() / lost.sum()
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_one_number(one_number)
+
+# %% [markdown]
+# On the texts of this page, with the text whose share is the oddest:
+
+# %% tags=["hide-input"]
+lines, apart = [], []
+for names in [(activation.name, baseline) for activation in activations for baseline in ("fully trained", "Frozen Decoder")]:
+    texts_of = items[(items[["architecture", "baseline", "metric"]] == [*names, RECOVERED_MEAN]).all(axis=1)]
+    together = one_number(texts_of["score"] * texts_of["weight"], texts_of["weight"])
+    odd = texts_of.loc[(texts_of["score"] - together).abs().idxmax()]
+    apart.append(abs(together - texts_of["score"].mean()))
+    lines.append(
+        f"- {', '.join(names)}: {together:.3f} over {len(texts_of)} texts together, where the mean of their shares is "
+        f"{texts_of['score'].mean():.3f}. The oddest text has a share of {odd['score']:.2f} and loses {odd['weight']:.1f} nats to the "
+        f"ablation; the median text loses {texts_of['weight'].median():.1f}."
+    )
+lines = "\n".join(lines) + (
+    f"\n\nThe two ways differ by {max(apart):.3f} at most here. The fewer tokens a text has, and the less its ablation harms, the further they come apart: "
+    f"the least that a text of this page loses is {texts_of['weight'].min():.1f} nats."
+)
+Markdown(lines if len(texts_of) > 1 else "So few tokens were spliced that they are of one text: there is nothing to put together.")
+
+# %% [markdown]
+# ## Quiz
+#
+# ```{dropdown} 1. An SAE recovers 98% of the loss compared with zero. Is it nearly as good as the layer itself?
+# That cannot be told from the number. An untrained dictionary recovers a good part as well: see above how much. Zero is far from anything that the layers above
+# ever read, so its damage may be much larger than the mean's; how much depends on the model, the layer and the texts. And the 2% that are left may be many nats where the
+# damage is large: {cite:t}`gao2024scaling` ask instead how much smaller a model has the same loss.
+# ```
+#
+# ```{dropdown} 2. Two SAEs have the same explained variance, and one recovers less loss. How can that be?
+# Explained variance weighs all directions by how much the activations vary along them. The model reads some of these more than others. An
+# SAE that errs where the model does not look loses nothing; another with an equally large error elsewhere does.
+# ```
+#
+# ```{dropdown} 3. After a twentieth of training, explained variance is at nine tenths of its end and the median cosine to the start is 0.95. Does that prove lazy training?
+# It fits it, but 0.95 is not 1: such a direction has a part of $\sqrt{1 - 0.95^2} \approx 0.31$ at right angles to its start, many times what chance
+# gives in hundreds of dimensions, and small turns of thousands of directions add up. Freeze the directions and train the rest: what is lost then
+# was owed to the turns.
+# ```
+
+# %% [markdown]
 # ## Key points
 #
 # - Loss recovered depends on what it is compared with. Against zero nearly everything scores high; ask what the mean, an
@@ -266,3 +434,10 @@ lazy.to_json(results / "lazy_training.json", orient="records", indent=1)
 # - Compare how far apart trained and frozen are on each score, not only which is higher.
 # - How fast explained variance rises, and how little directions have turned by then, are two curves to look at together.
 # - A Soft-Frozen direction may go where training wants it, only less far: it is a restricted SAE, not a random one.
+
+# %% [markdown]
+# ## Further reading
+#
+# - {cite:t}`korznikov2026sanity`: the tables of explained variance, and the appendix on lazy training.
+# - {cite:t}`karvonen2025saebench`: loss recovered as one score among many, with the choices that a benchmark has to make.
+# - {cite:t}`gao2024scaling`: the loss of a spliced model, and how to read it.

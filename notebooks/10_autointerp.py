@@ -9,6 +9,13 @@
 # %% [markdown]
 # # Auto-interpretability
 #
+# ```{admonition} This lesson
+# - **You will learn** how latents are described and how descriptions are tested, what a judge scores who knows nothing, and
+#   what such a score says of the encoder and not of the decoder.
+# - **You need** [Frozen Decoder](05_frozen_decoder): {term}`latent`, {term}`encoder`, {term}`floor`.
+# - **Time** 25 minutes to read, 35 more for the exercises.
+# ```
+#
 # Can one say in words what a {term}`latent` is about? A judge reads the passages on which a latent is strongest and
 # describes it. Then it gets other passages, half of which make the latent fire, and says from the description alone
 # which. The share that it gets right is the latent's {term}`auto-interpretability` score. Guessing gets 0.5.
@@ -25,8 +32,10 @@
 # - The **embedding** judge describes it by the mean of sentence embeddings, and looks for passages near there.
 #
 # Each sees one kind of regularity only, so its scores are lower than a language model's need be, and are not to be set beside
-# the paper's digit by digit. **Write down two guesses:** which of the five SAEs below has the latents that are easiest to describe,
-# and what does an SAE score that was never trained?
+# the paper's digit by digit.
+#
+# **Before you read on, write down two guesses:** which of the five variants below (fully trained, two Frozen Decoders, Soft-Frozen
+# Decoder, Frozen Encoder) has the latents that are easiest to describe? And what does an SAE score that was never trained?
 
 # %% tags=["parameters"]
 architectures: list = ["BatchTopK", "JumpReLU"]  # from ReLU, TopK, BatchTopK, JumpReLU
@@ -67,6 +76,7 @@ from saelite.autointerp import DECILES, AutoInterp
 from saelite.comparison import architectures_at, fit, papers_grid
 from saelite.corpora import CREDITS, load_texts
 from saelite.evaluations import over, references
+from saelite.exercises import autointerp as exercises
 from saelite.judges import EmbeddingJudge, LexicalJudge
 from saelite.latents import contexts_html, draw_latents, logit_effect, top_contexts
 from saelite.llm_judge import LLMJudge
@@ -194,10 +204,26 @@ handles, labels = panels[0, 0].get_legend_handles_labels()
 figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9);
 
 # %% [markdown]
+# Back to your two guesses:
+
+# %% tags=["hide-input"]
+lines = []
+for metric, group in scores.groupby("metric", sort=False):
+    best = group.loc[group["score"].idxmax()]
+    line = f"- **{metric}**: the highest mean is {best['score']:.3f}, of {best['architecture']}, {best['baseline']}"
+    never = floors[(floors["metric"] == metric) & (floors["reference"] == "untrained SAE")]["score"]
+    if len(never):
+        line += f"; the SAE that was never trained has {never.iloc[0]:.3f}"
+        if best["score"] > 0.5:
+            line += f", so {(never.iloc[0] - 0.5) / (best['score'] - 0.5):.0%} of what the best has above chance is had without training"
+    lines.append(line + ".")
+Markdown("\n".join(lines) or "No latent was scored.")
+
+# %% [markdown]
 # ## The differences to the fully trained SAE
 #
 # Latents of two SAEs do not pair, so each mean keeps its own uncertainty. *Equivalent* means that the whole interval lies
-# within the margin; *not told apart* is no match, it only says that this many latents do not settle it. *Detectable* is the smallest true
+# within the {term}`margin <equivalence margin>`; *not told apart* is no match, it only says that this many latents do not settle it. *Detectable* is the smallest true
 # difference that would have been found with 80% power.
 
 # %%
@@ -273,7 +299,7 @@ axes.legend(fontsize=9);
 # ## A blind round
 #
 # In each round, one latent comes from the fully trained SAE and one from the SAE with frozen random directions. Which is
-# which? Note your answers, A or B, before you open the cell below.
+# which? **Write down your answers**, A or B, before you open the cell below.
 
 # %%
 order = np.random.default_rng(seed + 1).permuted(np.tile(PAIR, (rounds, 1)), axis=1)
@@ -297,6 +323,131 @@ for name, table in {"": scores, "_shuffled": shuffled, "_references": floors, "_
     made.to_json(results / f"autointerp{name}.json", orient="records", indent=1)
 
 # %% [markdown]
+# ## What would change my mind
+#
+# The claim to doubt is that a high score shows latents that were learned as units of meaning. In {numref}`fig-autointerp` it gains weight
+# where the fully trained SAE lies above both the untrained SAE and every baseline, under each judge alike. It loses weight where a
+# baseline's interval covers the trained one's, or where the two judges put the variants in different orders: then the score tells
+# of judges. {numref}`fig-autointerp-deciles` can weaken it further: a curve that is high only for the strongest deciles says that
+# descriptions fit a latent's best moments, not the latent.
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise} What "no" scores
+# :label: ex-always-no
+#
+# *Easy, 5 minutes.* A judge answers *no* to every passage. Write `always_no(firing, silent)`, for a test with so many passages of each kind. Give two
+# numbers: the plain accuracy, and the mean of the accuracies on the two kinds. SAEBench ({cite:t}`karvonen2025saebench`) shows 4 passages
+# with activations and 10 random ones by default, and reports the plain accuracy.
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def always_no(firing, silent):
+    # BEGIN SOLUTION
+    on_firing, on_silent = 0, 1
+    return silent / (firing + silent), (on_firing + on_silent) / 2
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_always_no(always_no)
+
+# %% tags=["hide-input"]
+lines = []
+for of, firing, silent in (("SAEBench's default", 4, 10), ("the paper", 50, 50), ("this page", tested_on, tested_on)):
+    plain, by_kind = always_no(firing, silent)
+    lines.append(f"- {of}, {firing} firing and {silent} silent passages: plain accuracy {plain:.2f}, mean of the two kinds {by_kind:.2f}")
+Markdown("\n".join(lines) + "\n\nSo a score has to come with the design of its test before it can be compared with another.")
+
+# %% [markdown]
+# ```{exercise} Only the strongest
+# :label: ex-score-on-strongest
+#
+# *Medium, 10 minutes.* Break the metric: test only passages on which the latent is strong. Write `score_on_strongest(recognised, on_silent, n)`: the
+# score (mean of the accuracies on firing and on silent passages) that would come out if only the `n` strongest deciles were tested. `recognised`
+# holds ten shares, from the weakest decile to the strongest; `on_silent` is the share of silent passages answered right.
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def score_on_strongest(recognised, on_silent, n):
+    # BEGIN SOLUTION
+    return (recognised[-n:].mean() + on_silent) / 2
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_score_on_strongest(score_on_strongest)
+
+# %% [markdown]
+# What that does for the variants of the first architecture, and for the SAE that was never trained:
+
+# %% tags=["hide-input"]
+never = yardsticks[yardsticks["reference"].eq("untrained SAE") & ~yardsticks["metric"].str.endswith("shuffled descriptions")]
+tested = pd.concat([own[own["architecture"] == first], never.assign(baseline="untrained SAE")])
+rows = []
+for (metric, baseline), group in tested.groupby(["metric", "baseline"], sort=False):
+    recognised, on_silent = group[DECILES].mean().to_numpy(), group["on_silent"].mean()
+    row = {"judge": metric, "variant": baseline, "all deciles": score_on_strongest(recognised, on_silent, 10)}
+    rows.append(row | {f"strongest {n}": score_on_strongest(recognised, on_silent, n) for n in (3, 1)})
+show(pd.DataFrame(rows)) if tested_on >= 10 and rows else Markdown("With fewer than ten passages of a kind, some deciles hold none.")
+
+# %% [markdown]
+# Read it with the floor: what a kinder test gives to all of them, trained or not, is no sign of meaning.
+#
+# ```{exercise} How many latents does a verdict take?
+# :label: ex-latents-needed
+#
+# *Hard, 20 minutes.* Scores of latents have a standard deviation `spread`. Write `latents_needed(spread, difference)`: how many latents of
+# *each* of two SAEs must be scored, so that a true difference of their means is found four times in five by an interval of 95%. Such a test finds a
+# difference of $1.96 + 0.84$ standard errors. What is the standard error of a difference of two means of $n$ latents each?
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def latents_needed(spread, difference):
+    # BEGIN SOLUTION
+    # The standard error is spread * sqrt(2 / n); set 2.8 of them equal to the difference, and solve for n.
+    return 2 * ((1.96 + 0.84) * spread / difference) ** 2
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_latents_needed(latents_needed)
+
+# %% [markdown]
+# With the spread of this page's scores; the paper's gap is that of its 0.90 and 0.88, its sample 200 latents:
+
+# %% tags=["hide-input"]
+lines = []
+for metric, group in own[own["baseline"] == "fully trained"].groupby("metric", sort=False):
+    spread = group.groupby("architecture")["score"].std().mean()
+    if spread > 0:
+        with_200 = margin * (latents_needed(spread, margin) / 200) ** 0.5
+        lines.append(
+            f"- **{metric}**: the spread is {spread:.3f}. A difference as large as the margin ({margin:g}) takes {latents_needed(spread, margin):,.0f} latents "
+            f"of each SAE, and one of 0.02 {latents_needed(spread, 0.02):,.0f}; {latents} were drawn here. With 200, a difference of {with_200:.3f} is found."
+        )
+Markdown("\n".join(lines) or "Too few latents were scored for a spread.")
+
+# %% [markdown]
+# ## Quiz
+#
+# ```{dropdown} 1. The latents of a Frozen Decoder score as well as those of a trained SAE. Are random directions meaningful?
+# No. The score asks when a latent fires, and that is the encoder's doing, which is trained here. The direction that the latent writes has no part in
+# the test.
+# ```
+#
+# ```{dropdown} 2. Why is a judge with shuffled descriptions not always at 0.5?
+# Latents are not independent of each other: many fire on the same kinds of passage, such as lists or sport, so that the description of one fits
+# another's passages somewhat. What counts is a score's distance from this floor, not from 0.5.
+# ```
+#
+# ```{dropdown} 3. A latent scores 0.55 with the lexical judge. Does it mean nothing?
+# It means nothing *that a list of words can tell*. A latent for a grammatical role or for the tone of a text is invisible to that judge; the score is a lower
+# bound on what can be said. The same holds, less visibly, for a language model that judges.
+# ```
+
+# %% [markdown]
 # ## Key points
 #
 # - The score belongs to the judge as much as to the SAE: never quote it without the judge's name, and read it against
@@ -306,3 +457,10 @@ for name, table in {"": scores, "_shuffled": shuffled, "_references": floors, "_
 # - Descriptions made from the strongest passages fit strong activations best; look at the weak deciles before you
 #   say that a latent "is" its description.
 # - An untrained SAE is the floor that tells how much of a score is owed to the model and its text alone.
+
+# %% [markdown]
+# ## Further reading
+#
+# - {cite:t}`paulo2024autointerp`: detection, fuzzing and other ways to test a description.
+# - {cite:t}`heap2025random`: the same scores on language models with random weights.
+# - {cite:t}`karvonen2025saebench`: auto-interpretability as part of a benchmark, with another design of the test.

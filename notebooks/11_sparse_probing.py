@@ -9,6 +9,13 @@
 # %% [markdown]
 # # Sparse probing
 #
+# ```{admonition} This lesson
+# - **You will learn** how a few latents are made to answer a question, how much of their accuracy is owed to choosing among
+#   thousands, and which yardsticks need no SAE at all.
+# - **You need** [Frozen Decoder](05_frozen_decoder): {term}`latent`, {term}`floor`, {term}`ceiling`.
+# - **Time** 25 minutes to read, 15 more for the exercises that have a check.
+# ```
+#
 # Is this text French? Is it about geography? Is its author pleased? If an SAE has found the features that a model thinks in, a
 # single latent, or a few, should know. {term}`Sparse probing` asks exactly that: choose the *k* latents that differ most between texts
 # with a concept and texts without, and let a logistic regression answer from those *k* numbers alone.
@@ -43,7 +50,9 @@ margin: float = 0.02  # a difference in accuracy smaller than this is of no inte
 import os
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import torch
 from IPython.display import Markdown
 from matplotlib import pyplot as plt
 
@@ -53,6 +62,7 @@ from saelite.comparison import architectures_at, fit, papers_grid
 from saelite.concepts import CREDITS, load_concepts
 from saelite.corpora import load_texts
 from saelite.evaluations import over, references
+from saelite.exercises import sparse_probing as exercises
 from saelite.models import check_layer, load_model
 from saelite.paper import SITE, paper_table
 from saelite.probing import Probing
@@ -111,7 +121,7 @@ Markdown(
 #
 # ## Floors, yardsticks and the ceiling
 #
-# - The {term}`ceiling`: a *dense probe*, which reads all of the activation, averaged over the text.
+# - The {term}`ceiling`: a {term}`dense probe`, which reads all of the activation, averaged over the text.
 # - Two yardsticks that need no SAE: the best *k* *neurons*, here the coordinates of the activation itself, and the best *k*
 #   {term}`PCA` components, both chosen exactly as latents are.
 # - A {term}`floor`: training labels in random order.
@@ -171,6 +181,20 @@ figure;
 
 # %%
 show(scores.drop(columns="k"))
+
+# %% [markdown]
+# Back to your three accuracies:
+
+# %% tags=["hide-input"]
+smallest = chosen[0]
+at_smallest = scores[scores["metric"] == smallest]
+unaided = limits[limits["metric"] == smallest].set_index("reference")["score"]
+lines = [
+    f"- {row.architecture}, {row.baseline}: {row.score:.3f} [{row.low:.3f}, {row.high:.3f}]"
+    for row in at_smallest[at_smallest["baseline"].isin(["fully trained", "Frozen Decoder"])].itertuples()
+]
+lines.append(f"- no SAE, the best of the activation's own coordinates: {unaided['best neurons']:.3f}; the dense probe has {unaided['dense probe']:.3f}")
+Markdown(f"At {smallest.removeprefix('probe ')}:\n\n" + "\n".join(lines))
 
 # %% [markdown]
 # ## Told apart?
@@ -263,11 +287,133 @@ by_concept = items.groupby(["architecture", "baseline", "metric", "concept"], so
 by_concept.reset_index().assign(**made_with).to_json(results / "sparse_probing_by_concept.json", orient="records", indent=1)
 
 # %% [markdown]
-# ## Try it
+# ## What would change my mind
 #
-# - Change `context`. A code averaged over more tokens is less sparse: what does that do to the lead over neurons?
-# - Name a labelled set of your own in `tasks`.
+# The claim to doubt is that a probe's accuracy on few latents shows features that training has found. {numref}`fig-probing` supports it where
+# the trained SAE's line lies above the yardsticks at small *k*, and the baselines' lines well below it. It weakens it where a baseline's
+# line runs within the intervals of the trained one, or where coordinates and PCA components, which know nothing of features, do as well. If
+# even the random latents' band came near, the questions would be too easy to tell anything.
+
+# %% [markdown]
+# ## Exercises
 #
+# ```{exercise} The latents that differ most
+# :label: ex-most-different
+#
+# *Easy, 5 minutes.* Write `most_different(codes, is_yes, k)`: the numbers of the `k` latents (columns) whose mean differs most between the texts (rows) with the
+# concept and those without, best first. `is_yes` is an array of True and False.
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def most_different(codes, is_yes, k):
+    # BEGIN SOLUTION
+    difference = codes[is_yes].mean(axis=0) - codes[~is_yes].mean(axis=0)
+    return np.argsort(-abs(difference))[:k]
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_most_different(most_different)
+
+# %% [markdown]
+# On one question of this page, with the fully trained SAE and with the Frozen Decoder:
+
+# %% tags=["hide-input"]
+def codes_of(sae, rows):
+    """The mean code of each text, as the evaluation averages it: an array of shape (texts, latents)."""
+    device, document = next(sae.parameters()).device, evaluation.store.documents
+    with torch.no_grad():
+        means = [sae.encode(evaluation.store[np.flatnonzero(document == row)].to(device)).mean(dim=0).cpu() for row in rows]
+    return torch.stack(means).numpy()
+
+
+question, lines = evaluation.concepts[0], []
+for baseline in ("fully trained", "Frozen Decoder"):
+    sae = saes[activations[0].name, baseline]
+    codes = codes_of(sae, question.train)
+    best = most_different(codes, question.train_is, 3)
+    yes, no = codes[question.train_is][:, best].mean(axis=0), codes[~question.train_is][:, best].mean(axis=0)
+    means = "; ".join(f"latent {latent} ({one:.2f} with, {other:.2f} without)" for latent, one, other in zip(best, yes, no, strict=True))
+    lines.append(f"- {activations[0].name}, {baseline}: {means}")
+Markdown(f"For *{question.name}*, mean activation on training texts:\n\n" + "\n".join(lines))
+
+# %% [markdown]
+# ```{exercise} Chosen on the right texts
+# :label: ex-honest-accuracy
+#
+# *Medium, 10 minutes.* Write `honest_accuracy(train, train_is, test, test_is)`: choose the one latent that differs most, answer *yes* on the side of the
+# threshold half-way between its two means where the *yes* texts lie, and give the accuracy on the test texts. `train` and `test` are codes (texts, latents). Which
+# of the four arrays may the choice and the threshold see?
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def honest_accuracy(train, train_is, test, test_is):
+    # BEGIN SOLUTION
+    yes, no = train[train_is].mean(axis=0), train[~train_is].mean(axis=0)
+    latent = abs(yes - no).argmax()
+    above = test[:, latent] > (yes[latent] + no[latent]) / 2
+    said_yes = above if yes[latent] > no[latent] else ~above
+    return (said_yes == test_is).mean()
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_honest_accuracy(honest_accuracy)
+
+# %% [markdown]
+# Now cheat: hand your function the test texts in place of the training texts. And give every text a label at random, so that
+# there is nothing to know. What does the cheat score then? **Write it down first.**
+
+# %% tags=["hide-input"]
+sae = saes[activations[0].name, "fully trained"]
+train, test = codes_of(sae, question.train), codes_of(sae, question.test)
+rng, honest, cheated = np.random.default_rng(seed), [], []
+for _ in range(50):
+    train_is, test_is = rng.permutation(question.train_is), rng.permutation(question.test_is)
+    honest.append(honest_accuracy(train, train_is, test, test_is))
+    cheated.append(honest_accuracy(test, test_is, test, test_is))
+true = honest_accuracy(train, question.train_is, test, question.test_is)
+Markdown(
+    f"*{question.name}*, {len(train)} training and {len(test)} test texts, {train.shape[1]:,} latents of the fully trained {activations[0].name}:\n\n"
+    f"- true labels: {true:.2f} honestly, {honest_accuracy(test, question.test_is, test, question.test_is):.2f} when chosen on the test texts\n"
+    f"- random labels, mean of {len(honest)} draws: {np.mean(honest):.2f} honestly, {np.mean(cheated):.2f} when chosen on the test texts\n\n"
+    "There is nothing to know about random labels, so what the last number has above 0.5 is owed to choosing alone."
+)
+
+# %% [markdown]
+# ```{exercise} Longer texts, or questions of your own
+# :label: ex-longer-context
+#
+# *Hard, 20 minutes and some waiting.* A code averaged over more tokens is less sparse. Predict what that does to the trained SAE's lead over the
+# best neurons at `k` = 1, then rerun this notebook with `-p context 16` and `-p context 96`. Or name a labelled set of your own in `tasks`, and
+# predict which of its questions no single latent answers.
+# ```
+#
+# ```{dropdown} What to look for
+# Averaging helps all probes, since more of a text is read, so look at the *difference* from the best neurons, not at the accuracies. A latent that fires on a single telling token is
+# diluted by a long text, while a coordinate that carries a little evidence at every token gains. Whether your prediction holds is for the intervals to say:
+# the table of the differences from the best neurons has them.
+# ```
+
+# %% [markdown]
+# ## Quiz
+#
+# ```{dropdown} 1. The best single latent of a Frozen Decoder answers with 0.70. Has a random direction learned the concept?
+# No. Its *encoder* is trained and chooses when the latent fires; the random direction is what it writes, and a probe does not look at that. And the
+# latent is the best of thousands: see what the best coordinate of the plain activation reaches.
+# ```
+#
+# ```{dropdown} 2. Thousands of test texts were answered. Why are the intervals so wide?
+# Because the questions are drawn, not the texts. All texts of one question share its latents and its difficulty, so they do not
+# tell how another question would come out. With a few dozen questions, an interval that speaks of other questions has a few dozen observations.
+# ```
+#
+# ```{dropdown} 3. A baseline is *not told apart* at k = 1 and *worse* at k = 5. Which of the two is the finding?
+# Both, and they do not disagree. The first says that so many questions allow both no difference and one that would matter; the second that five latents show a difference that is
+# larger than chance. Reporting only the k at which nothing was found would turn a small sample into a match.
+# ```
+
+# %% [markdown]
 # ## Key points
 #
 # - A probe that may choose among thousands of latents does better than chance even where nothing was learned. Read its accuracy beside
@@ -277,3 +423,10 @@ by_concept.reset_index().assign(**made_with).to_json(results / "sparse_probing_b
 # - The score depends on choices that are not about SAEs: averaging over tokens, which concepts are asked, which texts stand against
 #   them, and how latents are chosen. With other choices the order may change; that is a limit of this chapter too.
 # - An easy question, such as a language's, is answered by a good many directions; a mean over tasks weighs it like a hard one.
+
+# %% [markdown]
+# ## Further reading
+#
+# - {cite:t}`kantamneni2025probing`: over a hundred data sets on which SAE probes rarely beat strong baselines.
+# - {cite:t}`smith2025negative`: what dense probes and SAE probes do out of distribution.
+# - {cite:t}`karvonen2025saebench`: sparse probing as part of a benchmark, in nearly the protocol of this chapter.

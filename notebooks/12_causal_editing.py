@@ -9,15 +9,22 @@
 # %% [markdown]
 # # Causal editing
 #
+# ```{admonition} This lesson
+# - **You will learn** how an edit of latents is scored, why doing nothing scores one half, and when a test has no room between
+#   {term}`floor` and {term}`ceiling`.
+# - **You need** [Frozen Decoder](05_frozen_decoder): {term}`latent`, {term}`decoder direction`.
+# - **Time** 25 minutes to read, 35 more for the exercises.
+# ```
+#
 # If a latent stands for *the country of this city*, then changing it should change what the model says of the country, and
-# nothing else. That is RAVEL's test {cite:p}`huang2024ravel`. Take two cities, say Lagos and Lima. Copy a few latents from Lima to
+# nothing else. That is RAVEL's test of {term}`causal editing` {cite:p}`huang2024ravel`. Take two cities, say Lagos and Lima. Copy a few latents from Lima to
 # Lagos, at the last token of the name. Then ask:
 #
 # - *Cause*: does the model now give Lima's country?
 # - *Isolation*: does it still give Lagos' continent and language?
 #
-# The score is the mean of the two. **Before you read on:** what does an edit score that does nothing at all? And one that
-# replaces the whole activation?
+# The score is the mean of the two. **Before you read on, write down three scores:** what does an edit get that does nothing at all? One that
+# replaces the whole activation? And the edit of a fully trained SAE's latents?
 
 # %% tags=["parameters"]
 architectures: list = ["BatchTopK", "JumpReLU"]  # from ReLU, TopK, BatchTopK, JumpReLU
@@ -43,7 +50,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 
 from saelite import plots
@@ -52,6 +59,7 @@ from saelite.comparison import architectures_at, fit, papers_grid
 from saelite.corpora import load_texts
 from saelite.editing import Editing
 from saelite.evaluations import over, references
+from saelite.exercises import causal_editing as exercises
 from saelite.facts import city_facts, known_facts
 from saelite.models import check_layer, load_model
 from saelite.paper import paper_scores
@@ -154,6 +162,18 @@ axes.set(xlabel="Cause", ylabel="Isolation", xlim=(-0.03, 1.03), ylim=(-0.03, 1.
 figure.legend(loc="outside lower center", ncols=2, fontsize=8);
 
 # %% [markdown]
+# Back to your three scores:
+
+# %% tags=["hide-input"]
+measured = bounds.set_index("reference")["score"]
+edited = summary[summary["baseline"] == "fully trained"]
+Markdown(
+    f"No edit scores {measured['no edit']:.3f}, the whole swap {measured['whole swap']:.3f}, and "
+    + ", ".join(f"the fully trained {row.architecture} {row.score:.3f} [{row.low:.3f}, {row.high:.3f}]" for row in edited.itertuples())
+    + ". The first is one half by definition, the second as far as a swap succeeds."
+)
+
+# %% [markdown]
 # ## Between floor and ceiling
 #
 # A score is worth what it is above the highest {term}`floor`, as a share of the way to the ceiling. If the intervals of floor and ceiling
@@ -231,6 +251,144 @@ table.to_json(results / "causal_editing.json", orient="records", indent=1)
 pd.DataFrame(bounds).to_json(results / "causal_editing_bounds.json", orient="records", indent=1)
 
 # %% [markdown]
+# ## What would change my mind
+#
+# The claim to doubt is that a baseline which equals a trained SAE here shows that trained latents are no better handles than random ones. The claim gains
+# weight if, in {numref}`fig-editing`, the trained SAEs and the baseline lie together well *above* the floors, and near the learned
+# subspace. It loses weight if the trained SAEs lie higher than the baselines by more than the intervals allow. And if all of them lie at or below the line
+# of no edit in {numref}`fig-cause-isolation`, the test speaks neither for the claim nor against it: there was nothing to match.
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise} Score an edit
+# :label: ex-edit-score
+#
+# *Easy, 5 minutes.* Write `edit_score(answers, base, source, target)` for one pair of cities: the mean of Cause and Isolation. The first three are arrays with
+# an entry for each attribute, the first token of an answer as a number: what the edited model says, and the values of the two cities. `target` is
+# the place of the attribute that was to change. The two cities differ in every attribute.
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def edit_score(answers, base, source, target):
+    # BEGIN SOLUTION
+    cause = answers[target] == source[target]
+    stayed = np.delete(answers == base, target)
+    return (cause + stayed.mean()) / 2
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_edit_score(edit_score)
+
+# %% [markdown]
+# Four edits that know nothing of features, and one that does all it should, with the attributes of this page:
+
+# %% tags=["hide-input"]
+n = len(evaluation.facts.prompts)
+base, source, neither = (np.arange(n) + 100 * i for i in range(3))
+edits = {
+    "no edit": base,
+    "whole swap": source,
+    "everything destroyed": neither,
+    "the target destroyed, all else kept": np.where(np.arange(n) == 0, neither, base),
+    "a perfect edit": np.where(np.arange(n) == 0, source, base),
+}
+Markdown("\n".join(f"- {name}: {edit_score(answers, base, source, 0):.2f}" for name, answers in edits.items()))
+
+# %% [markdown]
+# ```{exercise} Edit less, score more
+# :label: ex-edit-less
+#
+# *Medium, 10 minutes.* An edit that is made on every pair has some Cause and some Isolation. Now make it on a random `share` of the pairs and leave the others
+# alone. Write `edit_less(cause, isolation, share)`: the score to expect over all pairs.
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def edit_less(cause, isolation, share):
+    # BEGIN SOLUTION
+    return share * (cause + isolation) / 2 + (1 - share) * (0 + 1) / 2
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_edit_less(edit_less)
+
+# %% [markdown]
+# What that would do for the SAEs of this page:
+
+# %% tags=["hide-input"]
+less = means[["architecture", "baseline", "cause", "isolation"]].copy()
+for share in (1, 0.5, 0.1):
+    less[f"score, {share:.0%} edited"] = edit_less(less["cause"], less["isolation"], share)
+gains = (less["score, 50% edited"] > less["score, 100% edited"]).sum()
+display(show(less))
+Markdown(f"{gains} of {len(less)} SAEs would score higher if half of their edits were never made.")
+
+# %% [markdown]
+# ```{exercise} No half for nothing
+# :label: ex-no-free-half
+#
+# *Hard, 20 minutes.* Design a better score: write `no_free_half(cause, isolation)`, both from 0 to 1, that
+#
+# 1. is 0 for no edit,
+# 2. is 0 for a whole swap that succeeds,
+# 3. is 1 for a perfect edit,
+# 4. is above 0 for an edit that does some of both, such as Cause 0.4 and Isolation 0.3,
+# 5. rises when both rise.
+#
+# More than one answer is right. If the check names a place, it counts these five from 0.
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def no_free_half(cause, isolation):
+    # BEGIN SOLUTION
+    return 2 * cause * isolation / (cause + isolation) if cause + isolation else 0.0  # the harmonic mean
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_no_free_half(no_free_half)
+
+# %% [markdown]
+# Who comes first by your score, and who by the mean?
+
+# %% tags=["hide-input"]
+both = pd.concat([parts.rename(columns={"reference": "baseline"}).assign(architecture="no SAE"), means])[
+    ["architecture", "baseline", "cause", "isolation"]
+]
+both["mean"] = (both["cause"] + both["isolation"]) / 2
+both["your score"] = [no_free_half(row.cause, row.isolation) for row in both.itertuples()]
+display(show(both.sort_values("your score", ascending=False, kind="stable")))
+winners = [both.sort_values(by, ascending=False, kind="stable").iloc[0] for by in ("mean", "your score")]
+first, second = (f"{row['baseline']} ({row['architecture']})" for row in winners)
+Markdown(
+    f"Both put {first} first." if first == second else f"The mean puts {first} first, your score {second}."
+)
+
+# %% [markdown]
+# ```{dropdown} What a better score does not mend
+# A product or a harmonic mean of the two means is 0 for no edit, so it no longer rewards editing less. But an SAE that swaps everything on half the pairs and does
+# nothing on the rest still gets a harmonic mean of one half, and never does both at once. Taken for each pair first and then averaged, the score sees that, and is coarser. And no
+# score makes up for a ceiling that is at the floor: if even the learned subspace cannot edit, the model's facts or the site are the wrong ones to ask of.
+# ```
+#
+# ## Quiz
+#
+# ```{dropdown} 1. A Frozen Decoder scores 0.50 and the trained SAE 0.50. Does random match trained?
+# Both may have done nothing at all, or swapped everything. There is a match only if the trained SAE is above the floor.
+# ```
+#
+# ```{dropdown} 2. An SAE with a larger share of the variance should edit better, should it not?
+# Not by itself. What it does not reconstruct of the base city stays in place here, so nothing is lost by that; what counts is whether the fact is in few latents, apart from the other facts.
+# ```
+#
+# ```{dropdown} 3. Why are facts left out that the model does not know?
+# An edit cannot change an answer that was never there to something the model does not know. Keeping them would add pairs with Cause 0 and Isolation near 0
+# for every SAE alike, and pull all scores together, which looks like a match.
+# ```
+
+# %% [markdown]
 # ## Key points
 #
 # - Doing nothing scores one half. Ask of every causal editing score what no edit, a whole swap and random masks score on the
@@ -239,3 +397,10 @@ pd.DataFrame(bounds).to_json(results / "causal_editing_bounds.json", orient="rec
 # - A small model knows few facts. Where floor and ceiling cannot be told apart, a match between trained and frozen says
 #   nothing about either.
 # - What is left out (facts that the model does not know, answers that share a first token) is part of the result.
+
+# %% [markdown]
+# ## Further reading
+#
+# - {cite:t}`huang2024ravel`: the benchmark, its five kinds of entity and the methods it compares.
+# - {cite:t}`wu2025axbench`: another test of what latents are good for, steering, with simple baselines that win.
+# - {cite:t}`korznikov2026sanity`: the scores that this chapter sets out to understand; look for what collapsed SAEs get in its tables.

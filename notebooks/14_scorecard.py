@@ -9,6 +9,14 @@
 # %% [markdown]
 # # Scorecard
 #
+# ```{admonition} This lesson
+# - **You will learn** to read scores of different kinds side by side: against floor and ceiling, with a verdict that an interval allows, and
+#   one baseline at a time.
+# - **You need** [Reconstruction](09_reconstruction), [Auto-interpretability](10_autointerp), [Sparse probing](11_sparse_probing),
+#   [Causal editing](12_causal_editing): {term}`floor`, {term}`ceiling`, {term}`bootstrap confidence interval`.
+# - **Time** 25 minutes to read, 35 more for the exercises.
+# ```
+#
 # Every score of the last chapters, side by side: fully trained SAEs, the random baselines of {cite:t}`korznikov2026sanity`,
 # floors, ceilings, intervals, and for each baseline a verdict. It is the table that the paper's claim is about: *do the usual
 # scores tell a trained SAE from one with random parts?*
@@ -17,13 +25,15 @@
 #
 # - **One baseline across all metrics.** The paper's headline takes its three baseline figures from different baselines.
 # - **A match is more than a difference that was not found.** A verdict of *equivalent* needs the whole interval of the
-#   difference to lie within a margin stated beforehand. If zero is possible and a larger difference too, the verdict is *not
+#   difference to lie within a {term}`margin <equivalence margin>` stated beforehand. If zero is possible and a larger difference too, the verdict is *not
 #   told apart*: the sample was too small to say.
 # - **Floor and ceiling.** A score of 0.5 is a lot or nothing; it depends on what no skill scores, and what the best known
 #   method does. A baseline that equals a trained SAE which is itself at the floor has matched nothing, and the verdict says
 #   *nothing to match*.
 #
-# **Before you scroll:** which of the metrics below will tell trained from frozen, and which will not?
+# **Before you read on, write down two lists:** the metrics that will find every baseline *worse* than the trained SAE, and those that will find none
+# worse. There are seven to choose from: {term}`explained variance`, {term}`loss recovered`, {term}`auto-interpretability` with two judges,
+# {term}`sparse probes <sparse probing>` of one latent and of five, and {term}`causal editing`.
 
 # %% tags=["parameters"]
 architectures: list = ["BatchTopK", "JumpReLU"]  # from ReLU, TopK, BatchTopK, JumpReLU
@@ -56,6 +66,7 @@ reference: str = "../book/results/scorecard"  # folder of reference runs to show
 import os
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 
@@ -66,6 +77,8 @@ from saelite.comparison import architectures_at, fit, papers_grid
 from saelite.concepts import load_concepts
 from saelite.corpora import load_texts
 from saelite.editing import Editing
+from saelite.evaluations import over
+from saelite.exercises import scorecard as exercises
 from saelite.facts import city_facts, known_facts
 from saelite.judges import EmbeddingJudge, LexicalJudge
 from saelite.models import check_layer, load_model
@@ -198,6 +211,18 @@ verdicts = "\n".join(lines)
 Markdown(verdicts)
 
 # %% [markdown]
+# Your two lists, answered:
+
+# %% tags=["hide-input"]
+with_interval = frozen[frozen["verdict"] != "not measured"]
+worse = with_interval["verdict"].eq("worse").groupby(with_interval["metric"], sort=False).mean()
+Markdown(
+    f"- every baseline worse: {', '.join(worse.index[worse == 1]) or 'on no metric'}\n"
+    f"- none worse: {', '.join(worse.index[worse == 0]) or 'on no metric'}\n"
+    f"- it depends on the baseline, or the architecture: {', '.join(worse.index[worse.between(0, 1, inclusive='neither')]) or 'on no metric'}"
+)
+
+# %% [markdown]
 # ### One baseline at a time
 #
 # A claim that a baseline "matches" trained SAEs is about one baseline and all metrics: a column of this table.
@@ -270,7 +295,150 @@ welcome = (
     f"And baseline by baseline, over {frozen['metric'].nunique()} metrics and {frozen['architecture'].nunique()} architectures:\n\n"
     f"{one_at_a_time}\n\nThe [Scorecard](../notebooks/14_scorecard.ipynb) has the numbers, the intervals and how to doubt them.\n"
 )
-(results / "welcome.md").write_text(welcome, encoding="utf-8")
+(results / "welcome.md").write_text(welcome, encoding="utf-8");
+
+# %% [markdown]
+# ## What would change my mind
+#
+# The paper's claim is that the usual scores do not tell a trained SAE from one with random parts. In {numref}`fig-scorecard` it gains weight where one and the same
+# baseline lies within the trained SAE's interval on every metric on which the trained SAE is above the floor. It loses weight with each metric that finds all
+# baselines worse, and all the more if that metric is one that people use features for. Metrics at the floor change nothing either way. A verdict of
+# *not told apart* would change it if more items turned it into *equivalent* or into *worse*: that is what larger samples are for.
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise} A verdict
+# :label: ex-verdict-of
+#
+# *Easy, 5 minutes.* Write `verdict_of(low, high, margin)` for the interval of a difference (baseline minus trained): `"equivalent"`, `"better"`, `"worse"` or
+# `"not told apart"`. What is to be said of an interval from 0.005 to 0.015 where the margin is 0.02?
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def verdict_of(low, high, margin):
+    # BEGIN SOLUTION
+    if -margin < low and high < margin:
+        return "equivalent"
+    if low > 0:
+        return "better"
+    if high < 0:
+        return "worse"
+    return "not told apart"
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_verdict_of(verdict_of)
+
+# %% [markdown]
+# The margin was stated before anything was measured, and it is a choice. What would the card's intervals say with another?
+
+# %% tags=["hide-input"]
+rows = []
+for times in (0.5, 1, 2, 5):
+    intervals = zip(frozen["difference_low"], frozen["difference_high"], frozen["margin"], strict=True)
+    said = pd.Series([verdict_of(low, high, times * margin) for low, high, margin in intervals if low == low])
+    rows.append({"margins times": f"{times:g}"} | {name: (said == name).sum() for name in exercises.VERDICTS})
+by_margin = pd.DataFrame(rows)
+display(show(by_margin))
+hollow = (frozen["verdict"] == "nothing to match").sum()
+Markdown(
+    f"Margins five times as large would make {by_margin['equivalent'].iloc[-1]} matches, where the card's own make {by_margin['equivalent'].iloc[1]}: whoever chooses a margin "
+    f"after the fact chooses the verdict. (These go by intervals alone. The card calls {hollow} of them *nothing to match*, since the trained SAE stands at the floor there.)"
+)
+
+# %% [markdown]
+# ```{exercise} One baseline, or the nearest each time
+# :label: ex-kept-and-picked
+#
+# *Medium, 10 minutes.* `gaps` is an array with a row a baseline and a column a metric: how far the baseline is below the trained SAE. Write `kept_and_picked(gaps)`, which
+# gives two numbers. The first: keep one baseline for all metrics; what is the largest gap, if you keep the baseline for which that is smallest?
+# The second: pick the nearest baseline for each metric anew; what is the largest gap now?
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def kept_and_picked(gaps):
+    # BEGIN SOLUTION
+    return gaps.max(axis=1).min(), gaps.min(axis=0).max()
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_kept_and_picked(kept_and_picked)
+
+# %% [markdown]
+# In the paper's own table for Gemma-2-2B, and in this card; explained variance and loss recovered are left out, as in the paper's headline:
+
+# %% tags=["hide-input"]
+rows = []
+for where, scores in (("the paper", paper), ("this card", card)):
+    scores = scores[~scores["metric"].isin([EV, RECOVERED_MEAN])]
+    for architecture in scores["architecture"].unique():
+        score_of = scores[scores["architecture"] == architecture].pivot(index="baseline", columns="metric", values="score")
+        if TRAINED in score_of.index and len(score_of) > 1:
+            gaps = (score_of.loc[TRAINED] - score_of.drop(index=TRAINED)).dropna(axis=1).to_numpy()
+            kept, picked = kept_and_picked(gaps)
+            rows.append({"table": where, "architecture": architecture, "metrics": gaps.shape[1], "one baseline kept": kept, "nearest picked each time": picked})
+show(pd.DataFrame(rows))
+
+# %% [markdown]
+# The second is never the larger: whatever is picked anew for each metric flatters the baselines.
+#
+# ```{exercise} In pairs
+# :label: ex-paired-interval
+#
+# *Hard, 20 minutes.* Two SAEs were scored on the same questions. Write `paired_interval(ours, theirs)`: a 95% bootstrap interval, low and high, of the mean difference
+# `ours - theirs`. Draw questions with replacement, at least 2,000 times, and take the score of *both* SAEs on each question drawn.
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def paired_interval(ours, theirs):
+    # BEGIN SOLUTION
+    difference = np.asarray(ours) - np.asarray(theirs)
+    drawn = np.random.default_rng(0).integers(len(difference), size=(2000, len(difference)))
+    return np.quantile(difference[drawn].mean(axis=1), [0.025, 0.975])
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_paired_interval(paired_interval)
+
+# %% [markdown]
+# On this card's probes, and then once more with the partners mixed up, which is what treating the two as separate samples amounts to:
+
+# %% tags=["hide-input"]
+probes, metrics_of = next((evaluation, margins) for evaluation, margins in measured if isinstance(evaluation, Probing))
+metric, lines = list(metrics_of)[-1], []
+for activation in activations:
+    names = [(activation.name, baseline) for baseline in (TRAINED, "Soft-Frozen Decoder")]
+    items = over({name: saes[name] for name in names}, probes, progress=False)
+    of_question = items[items["metric"] == metric].groupby(["baseline", "concept"], sort=False)["score"].mean().unstack("baseline")
+    trained, soft = of_question[TRAINED].to_numpy(), of_question["Soft-Frozen Decoder"].to_numpy()
+    low, high = paired_interval(soft, trained)
+    mixed_low, mixed_high = paired_interval(soft, np.random.default_rng(seed).permutation(trained))
+    line = f"- {activation.name}, Soft-Frozen Decoder minus fully trained, {metric}: [{low:+.3f}, {high:+.3f}] in pairs, [{mixed_low:+.3f}, {mixed_high:+.3f}] mixed up"
+    if len(trained) > 2 and min(np.std(trained), np.std(soft)) > 0:
+        line += f"; over {len(trained)} questions the two scores have a correlation of {np.corrcoef(trained, soft)[0, 1]:.2f}"
+    lines.append(line + ".")
+Markdown("\n".join(lines) + "\n\nThe more alike two SAEs find the questions, the more is gained by pairing them.")
+
+# %% [markdown]
+# ## Quiz
+#
+# ```{dropdown} 1. The difference is not significant. Does the baseline match the trained SAE?
+# No. With few enough items, nothing is significant. A match needs an interval that leaves no room for a difference that would matter.
+# ```
+#
+# ```{dropdown} 2. The paper's headline sets a baseline's 0.73 in editing beside 0.72 of the trained SAE, and 0.69 in probing beside 0.72. What should you look up first?
+# Whether these are scores of the same baseline, and what no skill scores. In its tables the 0.69 belongs to a Frozen Decoder and the 0.73 to the Soft-Frozen one, and an
+# SAE that does nothing has about one half in editing.
+# ```
+#
+# ```{dropdown} 3. *Detectable* is larger than the margin. What can a verdict be?
+# Most often *not told apart*, or *worse* and *better* where the difference is large; hardly ever *equivalent*, since an interval so wide seldom fits within the margin. Such
+# a metric needs more items before it can show a match.
+# ```
 
 # %% [markdown]
 # ## Key points
@@ -280,3 +448,10 @@ welcome = (
 # - "Not told apart" is not a match. A match needs an interval that lies within a margin stated beforehand.
 # - Keep one baseline across all metrics. Picking the nearest baseline for each metric flatters the claim.
 # - A metric on which trained SAEs stand at the floor cannot speak for them or against them.
+
+# %% [markdown]
+# ## Further reading
+#
+# - {cite:t}`korznikov2026sanity`: the table that this card is set beside.
+# - {cite:t}`karvonen2025saebench`: more metrics, more SAEs, and how little some of them agree.
+# - {cite:t}`smith2025negative`: why a team that built SAEs stopped looking at proxies.

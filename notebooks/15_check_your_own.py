@@ -9,6 +9,13 @@
 # %% [markdown]
 # # Check your own SAE
 #
+# ```{admonition} This lesson
+# - **You will learn** to check a checkpoint that you did not train: whether it is given what it was trained on, which baselines are fair to it, and
+#   what its scores say then.
+# - **You need** the [Scorecard](14_scorecard): {term}`L0`, {term}`floor`, {term}`equivalence margin`.
+# - **Time** 15 minutes to read, 35 more for the exercises.
+# ```
+#
 # Who is convinced by the last chapters will ask: and mine? Name a checkpoint here. This notebook reads it, asks whether it
 # fits the activations that it is given, trains random baselines of the same architecture, width and L0 on them, and puts all through the
 # [scorecard](14_scorecard)'s metrics. The same in a terminal:
@@ -20,6 +27,9 @@
 # Formats: SAELens, dictionary_learning, sparsify, Gemma Scope and this book's own; a folder, a file in it, or a repository on
 # the Hugging Face hub with the folder inside. If no checkpoint is named, one is made here and written as SAELens writes
 # them, so that everything below can be seen at work.
+#
+# **Before you read on, write down a number:** of the four baselines that are trained below, how many will *not* be worse than your SAE on at least one
+# metric?
 
 # %% tags=["parameters"]
 checkpoint: str = ""  # folder, file, or OWNER/NAME/FOLDER on the Hugging Face hub; empty: a BatchTopK SAE of this book
@@ -41,16 +51,21 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
-from IPython.display import HTML, Markdown
+import torch
+from IPython.display import HTML, Markdown, display
 
 from saelite import checking, formats, plots, report
+from saelite.activation_functions import TopK
 from saelite.activations import harvest
 from saelite.comparison import architectures_at, fit
 from saelite.corpora import CREDITS, load_texts
+from saelite.exercises import check_your_own as exercises
 from saelite.latents import contexts_html, draw_latents, logit_effect, top_contexts
-from saelite.metrics import evaluate
+from saelite.metrics import evaluate, explained_variance
 from saelite.models import check_layer, load_model
+from saelite.sae import SAE
 from saelite.scorecard import scorecard
 from saelite.tables import show
 
@@ -150,6 +165,17 @@ figure = plots.scorecard(card)
 # %% tags=["hide-input"]
 Markdown("\n".join(f"- {line}" for line in report.in_words(card, checking.YOURS) + notes))
 
+# %% tags=["hide-input"]
+frozen = card[~card["baseline"].isin([checking.YOURS, checking.HERE])]
+holds = frozen[frozen["verdict"].isin(["equivalent", "better"])].groupby("baseline", sort=False)["metric"].agg(", ".join)
+open_ = frozen[frozen["verdict"].isin(["not told apart", "nothing to match"])].groupby("baseline", sort=False)["metric"].agg(", ".join)
+Markdown(
+    f"Your number: of {frozen['baseline'].nunique()} baselines, {len(set(holds.index) | set(open_.index))} are not worse than your SAE on at least one metric.\n\n"
+    + "\n".join(f"- {baseline} equals or betters it: {metrics}" for baseline, metrics in holds.items())
+    + "\n"
+    + "\n".join(f"- {baseline} leaves it open: {metrics}" for baseline, metrics in open_.items())
+)
+
 # %% [markdown]
 # ## What its latents look like
 #
@@ -174,8 +200,136 @@ written = report.write(results / "check", name, about=about, notes=notes, card=c
 Markdown("\n".join(f"- `{path.parent.name}/{path.name}`, {path.stat().st_size / 1000:.0f} kB" for path in written))
 
 # %% [markdown]
+# ## What would change my mind
+#
+# That your SAE has learned features which random directions do not have gains weight if, in {numref}`fig-check`, it lies above every baseline on metrics where it is also above the
+# floor, and if *trained here*, which has the baselines' data, does so too. It loses weight where a baseline is *equivalent*; and if your SAE is ahead but *trained here* is not, what
+# put it ahead may be no more than its longer training. If it lies below *trained here*, doubt the check before the SAE: the wrong scale, layer or model does that.
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise} The factor
+# :label: ex-scale-factor
+#
+# *Easy, 5 minutes.* Many SAEs are trained on activations whose mean norm is $\sqrt{d}$. Write `scale_factor(activations)`, for a tensor of shape (n, d): the one number to multiply
+# them by.
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def scale_factor(activations):
+    # BEGIN SOLUTION
+    return activations.shape[1] ** 0.5 / activations.norm(dim=1).mean()
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_factor(scale_factor)
+
+# %% tags=["hide-input"]
+sample = store.held_out[:4096]
+Markdown(
+    f"On this page's activations that is {scale_factor(sample):.3g}. Their mean norm is {sample.norm(dim=1).mean():.1f}, the root of their width {sample.shape[1] ** 0.5:.1f}; an "
+    "SAE that expects the one and is given the other is off by that factor."
+)
+
+# %% [markdown]
+# ```{exercise} At its own L0
+# :label: ex-fair-gap
+#
+# *Medium, 10 minutes.* A baseline was measured at several L0s, your SAE at its own. Write `fair_gap(l0s, scores, l0, score)`: how far your SAE's `score` lies above the baseline at the
+# same `l0`, on a straight line between the baseline's two neighbours. The arrays `l0s` and `scores` come in any order.
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def fair_gap(l0s, scores, l0, score):
+    # BEGIN SOLUTION
+    order = np.argsort(l0s)
+    return score - np.interp(l0, l0s[order], scores[order])
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_fair_gap(fair_gap)
+
+# %% [markdown]
+# How much L0 alone is worth shows a dictionary that was never trained. Its explained variance at several L0s, and how far your SAE is above it:
+
+# %% tags=["hide-input"]
+rows = []
+for times in (0.25, 0.5, 1, 2, 4):
+    n_active = min(max(1, round(times * own.l0)), sae.d_sae)
+    untrained = SAE(sae.d_in, sae.d_sae, TopK(n_active), seed=seed + 100).eval()
+    untrained.calibrate(store.train[:4096])
+    found = evaluate(untrained, sample)
+    rows.append({"L0": found.l0, "explained variance, untrained": found.explained_variance})
+by_l0 = pd.DataFrame(rows)
+by_l0["your SAE is above by"] = own.explained_variance - by_l0["explained variance, untrained"]
+display(show(by_l0))
+gap = fair_gap(by_l0["L0"].to_numpy(), by_l0["explained variance, untrained"].to_numpy(), own.l0, own.explained_variance)
+first, last = by_l0["your SAE is above by"].iloc[[0, -1]]
+Markdown(f"At its own L0 of {own.l0:.1f}, your SAE is {gap:+.3f} above; set beside the first row it would be {first:+.3f}, beside the last {last:+.3f}.")
+
+# %% [markdown]
+# ```{exercise} At the wrong scale
+# :label: ex-explained-at
+#
+# *Hard, 20 minutes.* An SAE expects activations `factor` times as large as those you have. Write `explained_at(sae, x, factor)`: the {term}`explained variance` of `x` when the SAE
+# reads it multiplied by `factor` and its reconstruction is brought back. `sae.encode`, `sae.decode` and `explained_variance(x, x_hat)` are there. **Write down first:** at half
+# and at twice the right scale, does your SAE's explained variance drop by a hundredth, by a tenth, or to nothing?
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def explained_at(sae, x, factor):
+    # BEGIN SOLUTION
+    return explained_variance(x, sae.decode(sae.encode(x * factor)) / factor)
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_explained_at(explained_at)
+
+# %% tags=["hide-input"]
+rows = []
+with torch.no_grad():
+    for factor in (0.25, 0.5, 0.8, 1, 1.25, 2, 4):
+        active = (sae.encode(sample * factor) > 0).sum(dim=1).double().mean().item()
+        rows.append({"factor": factor, "explained variance": explained_at(sae, sample, factor), "L0": active})
+spoilt = pd.DataFrame(rows)
+display(show(spoilt))
+best = spoilt.loc[spoilt["explained variance"].idxmax()]
+Markdown(
+    f"At half the scale your SAE explains {spoilt['explained variance'][1]:.2f}, at twice the scale {spoilt['explained variance'][5]:.2f}; the most is explained at a factor of "
+    f"{best['factor']:g}, with an L0 of {best['L0']:.1f}. Look at both columns: an SAE with thresholds that is given too much lets more latents pass, so that a slightly wrong scale "
+    "may even *raise* explained variance, at another L0."
+)
+
+# %% [markdown]
+# ## Quiz
+#
+# ```{dropdown} 1. Your SAE explains 0.10 more than the baseline. The baseline has an L0 of 40, yours 80. What do you conclude?
+# Nothing yet. Twice as many active latents explain more, whatever they are; compare at one L0, and read both against an untrained dictionary there.
+# ```
+#
+# ```{dropdown} 2. Your checkpoint saw a thousand times more tokens than the baselines. Why not train them as long?
+# Where you can, do. Where you cannot, *trained here* tells the two apart: it has the baselines' data and nothing frozen. Its lead over the baselines is what moving the directions gives; your SAE's
+# lead over it is what the longer training gives.
+# ```
+#
+# ```{dropdown} 3. The page says *nothing to match*. Is that bad for your SAE?
+# It is neither good nor bad. On that metric your SAE stands at the floor, so the metric cannot tell learning from chance on this model and these items. A metric with room has to decide.
+# ```
+
+# %% [markdown]
 # ## Key points
 #
 # - Before a score means anything, the SAE must be given what it was trained on: model, layer, hook and scale.
 # - A fair baseline has the architecture, the width and the L0 of what it is compared with, and the same data.
 # - "Not told apart" is not a match; nor is a match at the floor.
+
+# %% [markdown]
+# ## Further reading
+#
+# - {cite:t}`karvonen2025saebench`: a larger suite of scores for any checkpoint.
+# - {cite:t}`chanin2025sparse`: what a wrong L0 does to the features themselves.
+# - {cite:t}`paulo2025seeds`: how different two SAEs are that differ by their seed alone.
