@@ -12,7 +12,7 @@ import torch
 from saelite.activations import harvest, like_lengths, run_rows, settings_of
 from saelite.models import LanguageModel
 from saelite.rows import DOCUMENTS_AT_ONCE, hash_texts, join, kept_upto, rows_of, take, tokenise
-from saelite.store import ActivationStore
+from saelite.store import ActivationStore, Batches
 
 BUFFER = 500_000
 FIRST_TEXTS = 64  # of a stream, that stand for all of it in a key
@@ -155,7 +155,7 @@ class StreamedActivations:
     def _documents(self):
         """Tokenised texts in order, each with its index."""
         if isinstance(self.texts, datasets.IterableDataset):
-            yield from enumerate(_tokenised(self.lm, self.texts))
+            yield from enumerate(ids for _, ids in _tokenised(self.lm, self.texts))
             return
         order = np.random.default_rng(self.seed).permutation(len(self.texts))
         for start in range(0, len(order), DOCUMENTS_AT_ONCE):
@@ -164,8 +164,18 @@ class StreamedActivations:
 
 
 def training_data(
-    lm: LanguageModel, texts, *, layer, site="residual", tokens, train_tokens=0, context=128, batch_size, epochs=1, seed=0
-) -> tuple[ActivationStore, "StreamedActivations"]:  # fmt: skip
+    lm: LanguageModel,
+    texts,
+    *,
+    layer: int,
+    tokens: int,
+    train_tokens: int = 0,
+    batch_size: int,
+    site: str = "residual",
+    context: int = 128,
+    epochs: int = 1,
+    seed: int = 0,
+) -> tuple[ActivationStore, Batches | StreamedActivations]:
     """What a chapter works with: a store of activations, and batches to train on.
 
     Parameters
@@ -214,7 +224,7 @@ def set_aside(lm: LanguageModel, texts: datasets.IterableDataset, settings: dict
     """
     gains, body = kept_upto(settings), settings["context"] - len(settings["row_prefix"])
     aside, found = [], 0
-    for text, ids in zip(_texts(texts), _tokenised(lm, texts), strict=True):
+    for text, ids in _tokenised(lm, texts):
         aside.append(text)
         found += sum(gains[len(settings["row_prefix"]) + len(ids[i : i + body])] for i in range(0, len(ids), body))
         if found >= settings["tokens"]:
@@ -224,14 +234,11 @@ def set_aside(lm: LanguageModel, texts: datasets.IterableDataset, settings: dict
     return held, texts.skip(len(aside))
 
 
-def _texts(stream: datasets.IterableDataset):
-    for some in stream.iter(DOCUMENTS_AT_ONCE):
-        yield from some["text"]
-
-
 def _tokenised(lm: LanguageModel, stream: datasets.IterableDataset):
+    """The texts of a stream, each with its tokens."""
     for some in stream.iter(DOCUMENTS_AT_ONCE):
-        yield from lm.tokenizer(list(some["text"]), add_special_tokens=False, verbose=False)["input_ids"]
+        texts = list(some["text"])
+        yield from zip(texts, lm.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"], strict=True)
 
 
 def _known_by(texts) -> list[str]:

@@ -48,6 +48,7 @@ def test_each_filling_holds_the_activations_that_follow_in_the_texts(site):
     assert len(batches) == 1000 // 64 and all(b.shape == (64, 16) and b.dtype == torch.float32 for b in batches)
     expected = one_by_one(lm, tiny_texts(), site)
     # a filling ends inside a row, whose rest is left out: so each is looked for from where the last one ended
+    end = 0
     for first in range(0, 15, 6):
         given = torch.cat(batches[first : first + 6])
         distance = torch.cdist(given, expected)
@@ -55,8 +56,7 @@ def test_each_filling_holds_the_activations_that_follow_in_the_texts(site):
         assert distance.min(dim=1).values.max() < 0.02 * expected.norm(dim=1).mean()  # float16, other shapes of product
         assert places.unique().numel() == len(given) == places.max() - places.min() + 1  # neighbours, each once
         assert not torch.equal(places, places.sort().values)
-        if first:
-            assert 0 <= places.min() - end <= 15
+        assert 0 <= places.min() - end <= 15
         end = places.max() + 1
 
 
@@ -79,9 +79,9 @@ def test_in_order_each_text_is_run_once(monkeypatch):
     monkeypatch.setattr(stream, "run_rows", lambda *args, run=stream.run_rows: runs.append(args[3]) or run(*args))
     batches = streamed(as_stream())
     list(batches)
-    once = len(runs)
-    rows = sum(map(len, runs))
-    assert rows == len({tuple(r) for r in runs for r in [r.tolist()]}) or rows < 200
+    once, rows = len(runs), sum(map(len, runs))
+    words = [len(text.split()) for text in tiny_texts()]
+    assert rows <= sum(-(-n // 16) for n in words) + 2  # rows there are, and those cut at the end of a filling
     list(batches)  # a second SAE: from the start again
     assert len(runs) == 2 * once
     runs.clear()
