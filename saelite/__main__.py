@@ -1,12 +1,19 @@
-"""``python -m saelite check CHECKPOINT --layer LAYER``: the chapter *Check your own SAE* in a terminal."""
+"""Check an SAE, or plan a run, in a terminal.
+
+``python -m saelite check CHECKPOINT --layer LAYER`` is the chapter *Check your own SAE*; ``python -m saelite plan``
+says what a run would download, train and need, and does none of it.
+"""
 
 import argparse
+import inspect
 import sys
 import time
 
 import pandas as pd
+import yaml
 
 from saelite import checking, plots, report
+from saelite import plan as planning
 from saelite.activations import harvest
 from saelite.comparison import fit
 from saelite.corpora import load_texts
@@ -56,8 +63,25 @@ def check(options):
     print("Report:", *paths)
 
 
+def plan(options):
+    """Say what a run with these settings would need."""
+    settings = {name: value for name, value in vars(options).items() if name in SETTINGS and value is not None}
+    if options.params:
+        file, entry = options.params
+        with open(file, encoding="utf-8") as opened:
+            by_entry = yaml.safe_load(opened)
+        if not isinstance(by_entry, dict) or entry not in by_entry:
+            raise ValueError(f"{file} has no entry {entry!r}.")
+        settings = {name: value for name, value in by_entry[entry].items() if name in SETTINGS} | settings
+    print("\n".join(planning.in_words(planning.plan(**settings))))
+
+
+SETTINGS = inspect.signature(planning.plan).parameters
+"""What a plan is made of; a file of parameters may name more, which a plan does not depend on."""
+
+
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m saelite", description=__doc__.partition(":")[2].strip())
+    parser = argparse.ArgumentParser(prog="python -m saelite", description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(required=True)
     one = commands.add_parser(
         "check", help="does an SAE beat random baselines?", formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -78,9 +102,19 @@ def main(arguments=None):
     one.add_argument("--lr", type=float, default=3e-3, help="peak learning rate of the baselines")
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--out", default="report", help="folder of report.html and report.json")
+    one.set_defaults(run=check)
+    two = commands.add_parser("plan", help="what would a run download, train and need?")
+    two.add_argument("--params", nargs=2, metavar=("FILE.yaml", "ENTRY"), help="settings by entry, as book/params has")
+    for name, setting in SETTINGS.items():
+        if name == "architectures":
+            two.add_argument("--architectures", nargs="+")
+        else:
+            kind = float if name == "tflops" else type(setting.default)
+            two.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"default: {setting.default}")
+    two.set_defaults(run=plan)
     options = parser.parse_args(arguments)
     try:
-        check(options)
+        options.run(options)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

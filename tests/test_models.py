@@ -43,7 +43,7 @@ CONFIGS = {
     "gemma": GemmaConfig(**SMALL, **HEADS),
     "gemma2": Gemma2Config(**SMALL, **HEADS, sliding_window=4),
     "gemma3": Gemma3TextConfig(**SMALL, **HEADS, sliding_window=4),
-    "mixtral": MixtralConfig(**SMALL, num_local_experts=2),
+    "mixtral": MixtralConfig(**SMALL, **HEADS, num_local_experts=2),
 }
 INSIDE = {
     "llama": ("mlp", "self_attn"), "gpt2": ("mlp", "attn"), "gpt_neox": ("mlp", "attention"),
@@ -85,7 +85,7 @@ def test_every_layer_equals_the_whole_pass_with_and_without_padding(lm):
             torch.testing.assert_close(read, expected[layer], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("place, site", enumerate(["mlp", "attention"]))
+@pytest.mark.parametrize("place, site", [(0, "mlp"), (1, "attention")])
 def test_a_hook_point_inside_a_block_equals_a_hook_in_the_whole_pass(lm, place, site):
     ids = torch.randint(0, 50, (3, 12))
     for layer in range(4):
