@@ -25,7 +25,7 @@ def padded_batches(lm, texts, order, settings):
     """The inputs that a harvest runs, padded as it pads them."""
     ids, starts, _ = rows.cut_into_rows(lm, texts, order, settings)
     lengths = np.diff(starts)
-    for group in activations._like_lengths(lengths, settings["batch"] * settings["context"]):
+    for group in activations.like_lengths(lengths, settings["batch"] * settings["context"]):
         inputs = torch.zeros(len(group), int(lengths[group].max()), dtype=torch.long)
         for place, row in enumerate(group):
             inputs[place, : lengths[row]] = ids[starts[row] : starts[row + 1]]

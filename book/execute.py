@@ -3,6 +3,7 @@
     python book/execute.py                                       every notebook, with its defaults
     python book/execute.py 05_frozen_decoder -p tokens 1000000   one notebook, one parameter changed
     python book/execute.py -f book/params/quick.yaml --out DIR   parameters from a file, keyed by notebook
+    python book/execute.py -f book/params/paper.yaml --dry-run   what would run with which parameters; nothing runs
 
 Before anything runs, an unknown parameter or a value of the wrong type is refused (papermill warns and goes on with the
 default). Then the notebooks run one after the other, each in a process of its own, and leave in DIR (`_build/reruns`):
@@ -172,6 +173,33 @@ def plan(
     paths = [find_notebook(name) for name in notebooks]
     by_notebook = read_parameters(file, paths) if file else {}
     return [(path, check_parameters(path, by_notebook.get(path.stem, {}) | (given or {}))) for path in paths]
+
+
+def described(jobs: list[tuple[Path, dict[str, Any]]]) -> list[str]:
+    """A line for each notebook, and below it one for each parameter, with what it is by default where that differs."""
+    lines = []
+    for notebook, given in jobs:
+        defaults = default_parameters(notebook)
+        lines.append(f"{notebook.stem}: {sum(given.get(name, value) != value for name, value in defaults.items())} of "
+                     f"{len(defaults)} parameters are not the default")  # fmt: skip
+        for name, value in defaults.items():
+            changed = f"  (default {value!r})" if given.get(name, value) != value else ""
+            lines.append(f"    {name} = {given.get(name, value)!r}{changed}")
+    return lines
+
+
+def default_parameters(notebook: Path) -> dict[str, Any]:
+    """The values in the cell tagged `parameters`, by name; one that is no literal as its source."""
+    values: dict[str, Any] = {}
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            for line in ast.parse(cell.source).body:
+                for target in [line.target] if isinstance(line, ast.AnnAssign) else getattr(line, "targets", []):
+                    try:
+                        values[target.id] = ast.literal_eval(line.value)
+                    except ValueError:
+                        values[target.id] = ast.unparse(line.value)
+    return values
 
 
 # Whether a notebook must run again
@@ -480,11 +508,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "_build/reruns", metavar="DIR", help="_build/reruns")
     parser.add_argument("--results", type=Path, metavar="DIR", help="what SAELITE_RESULTS names; default: OUT/results")
     parser.add_argument("--prepare-only", action="store_true", help="write the notebooks with parameters, run nothing")
+    parser.add_argument("--dry-run", action="store_true", help="check and list notebooks and parameters, run nothing")
     options = parser.parse_intermixed_args(arguments)
 
     def command():
         notebooks = options.notebooks or sorted((ROOT / "notebooks").glob("*.ipynb"))
         jobs = plan(notebooks, dict(options.p), options.f)
+        if options.dry_run:
+            print("\n".join(described(jobs)))
+            return
         if not options.prepare_only:
             run_all(jobs, options.out, options.results)
             return

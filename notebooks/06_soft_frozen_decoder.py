@@ -36,7 +36,10 @@ architectures: list = ["BatchTopK", "JumpReLU"]  # from ReLU, TopK, BatchTopK, J
 model: str = "smollm2"  # language model: "smollm2" (embedded), or a transformers id or folder
 texts: str = "wikipedia-en"  # text set: "wikipedia-en" (embedded), or a datasets id, folder or file
 layer: int = 9  # decoder block whose output is read, counted from 0
+site: str = "residual"  # what of that block: "residual" (stream after it), or what its "mlp" or its "attention" gives
 tokens: int = 400_000  # activations to harvest; a tenth is held out for testing
+train_tokens: int = 0  # activations to train on, streamed from the model and not kept; 0: those harvested
+harvest_context: int = 128  # tokens of a row of text that the model reads at once
 l0: int = 40  # active latents per token; the paper's ratio of L0 to d_in gives 40 for d_in 576
 expansion: int = 8  # latents per dimension of the activations
 batch_size: int = 1024  # activations in a training batch
@@ -55,7 +58,6 @@ from IPython.display import HTML, Markdown
 from torch.nn.functional import normalize
 
 from saelite import plots
-from saelite.activations import harvest
 from saelite.baselines import SoftFrozenDecoder, project_to_cone
 from saelite.comparison import architectures_at, compare, in_words
 from saelite.corpora import CREDITS, load_texts
@@ -66,6 +68,7 @@ from saelite.metrics import best_cosines, evaluate
 from saelite.models import check_layer, load_model
 from saelite.nulls import nulls
 from saelite.paper import paper_scores
+from saelite.stream import training_data
 from saelite.tables import show
 
 plots.style()
@@ -74,8 +77,8 @@ plots.style()
 # What can be wrong with the parameters shows here, before anything long runs.
 
 # %%
-lm, corpus = load_model(model), load_texts(texts)
-check_layer(lm, layer)
+lm, corpus = load_model(model), load_texts(texts, streaming=train_tokens > 0)
+check_layer(lm, layer, site)
 d_sae = expansion * lm.d_model
 activations = architectures_at(l0, architectures, d_sae)
 if 0.8 * tokens < batch_size:
@@ -113,7 +116,10 @@ Markdown(
 # [The baselines where the truth is known](08_baselines_where_truth_is_known.ipynb).
 
 # %%
-store = harvest(lm, corpus, layer=layer, tokens=tokens)
+store, batches = training_data(
+    lm, corpus, layer=layer, site=site, tokens=tokens, train_tokens=train_tokens, context=harvest_context,
+    batch_size=batch_size, epochs=epochs, seed=seed,
+)  # fmt: skip
 held_out, documents = store.held_out[:], store.held_out.documents
 floor = nulls(store.train[:50_000], held_out, l0=l0, d_sae=d_sae, seed=seed + 100, groups=documents)
 show(floor)
@@ -123,7 +129,7 @@ variants = [
     (label, a, baseline, "iso") for a in activations for label, baseline in (("fully trained", None), (name, BASELINE))
 ]
 saes, histories, table = compare(
-    variants, store.batches(batch_size, epochs=epochs, seed=seed), held_out, d_sae=d_sae, seed=seed, groups=documents, lr=lr
+    variants, batches, held_out, d_sae=d_sae, seed=seed, groups=documents, lr=lr
 )
 show(table)
 

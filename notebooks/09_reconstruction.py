@@ -34,7 +34,10 @@ architectures: list = ["BatchTopK", "JumpReLU"]  # from ReLU, TopK, BatchTopK, J
 model: str = "smollm2"  # language model: "smollm2" (embedded), or a transformers id or folder
 texts: str = "wikipedia-en"  # text set: "wikipedia-en" (embedded), or a datasets id, folder or file
 layer: int = 9  # decoder block whose output is read, counted from 0
+site: str = "residual"  # what of that block: "residual" (stream after it), or what its "mlp" or its "attention" gives
 tokens: int = 400_000  # activations to harvest; a tenth is held out for testing
+train_tokens: int = 0  # activations to train on, streamed from the model and not kept; 0: those harvested
+harvest_context: int = 128  # tokens of a row of text that the model reads at once
 l0: int = 40  # active latents per token
 expansion: int = 8  # latents per dimension of the activations
 batch_size: int = 1024  # activations in a training batch
@@ -55,7 +58,6 @@ from matplotlib import pyplot as plt
 from torch.nn.functional import normalize
 
 from saelite import plots
-from saelite.activations import harvest
 from saelite.comparison import architectures_at, fit, papers_grid
 from saelite.corpora import load_texts
 from saelite.evaluations import over, references
@@ -65,18 +67,22 @@ from saelite.paper import paper_scores
 from saelite.reconstruction import EV, KL, LOSS, RECOVERED_MEAN, RECOVERED_ZERO, Reconstruction
 from saelite.scorecard import against_trained
 from saelite.statistics import summarise
+from saelite.stream import training_data
 from saelite.tables import reference_run, show
 
 plots.style()
 
 # %%
-lm, corpus = load_model(model), load_texts(texts)
-check_layer(lm, layer)
+lm, corpus = load_model(model), load_texts(texts, streaming=train_tokens > 0)
+check_layer(lm, layer, site)
 d_sae = expansion * lm.d_model
 activations = architectures_at(l0, architectures, d_sae)
 if 0.8 * tokens < batch_size:
     raise ValueError(f"tokens={tokens} leave too few activations for a batch of {batch_size}: ask for more tokens.")
-store = harvest(lm, corpus, layer=layer, tokens=tokens)
+store, batches = training_data(
+    lm, corpus, layer=layer, site=site, tokens=tokens, train_tokens=train_tokens, context=harvest_context,
+    batch_size=batch_size, epochs=epochs, seed=seed,
+)  # fmt: skip
 evaluation = Reconstruction(lm, store, tokens=spliced_tokens, l0=l0, d_sae=d_sae)
 
 # %% [markdown]
@@ -121,7 +127,7 @@ Markdown(
 # %%
 variants = papers_grid(activations, store.train[:50_000], d_sae=d_sae, seed=seed)
 saes, histories = fit(
-    variants, store.batches(batch_size, epochs=epochs, seed=seed), store.d_in, d_sae=d_sae, seed=seed, lr=lr
+    variants, batches, store.d_in, d_sae=d_sae, seed=seed, lr=lr
 )
 
 # %%

@@ -42,7 +42,10 @@ architectures: list = ["BatchTopK", "JumpReLU"]  # from ReLU, TopK, BatchTopK, J
 model: str = "smollm2"  # language model: "smollm2" (embedded), or a transformers id or folder
 texts: str = "wikipedia-en"  # text set: "wikipedia-en" (embedded), or a datasets id, folder or file
 layer: int = 9  # decoder block whose output is read, counted from 0
+site: str = "residual"  # what of that block: "residual" (stream after it), or what its "mlp" or its "attention" gives
 tokens: int = 400_000  # activations to harvest; a tenth is held out for testing
+train_tokens: int = 0  # activations to train on, streamed from the model and not kept; 0: those harvested
+harvest_context: int = 128  # tokens of a row of text that the model reads at once
 l0: int = 40  # active latents per token; the paper's ratio of L0 to d_in gives 40 for d_in 576
 expansion: int = 8  # latents per dimension of the activations
 batch_size: int = 1024  # activations in a training batch
@@ -71,7 +74,6 @@ import pandas as pd
 from IPython.display import HTML, Markdown
 
 from saelite import plots
-from saelite.activations import harvest
 from saelite.autointerp import DECILES, AutoInterp
 from saelite.comparison import architectures_at, fit, papers_grid
 from saelite.corpora import CREDITS, load_texts
@@ -83,6 +85,7 @@ from saelite.llm_judge import LLMJudge
 from saelite.metrics import evaluate
 from saelite.models import check_layer, load_model
 from saelite.statistics import contrast, summarise
+from saelite.stream import training_data
 from saelite.tables import show
 
 plots.style()
@@ -91,8 +94,8 @@ plots.style()
 # What can be wrong with the parameters shows here, before anything long runs.
 
 # %%
-lm, corpus = load_model(model), load_texts(texts)
-check_layer(lm, layer)
+lm, corpus = load_model(model), load_texts(texts, streaming=train_tokens > 0)
+check_layer(lm, layer, site)
 d_sae = expansion * lm.d_model
 activations = architectures_at(l0, architectures, d_sae)
 embedded = {"lexical": LexicalJudge, "embedding": EmbeddingJudge}
@@ -108,10 +111,13 @@ if 0.8 * tokens < batch_size:
 # The SAEs are those of the chapters before, with all of the paper's baselines that are not degenerate here.
 
 # %%
-store = harvest(lm, corpus, layer=layer, tokens=tokens)
+store, batches = training_data(
+    lm, corpus, layer=layer, site=site, tokens=tokens, train_tokens=train_tokens, context=harvest_context,
+    batch_size=batch_size, epochs=epochs, seed=seed,
+)  # fmt: skip
 saes, histories = fit(
     papers_grid(activations, store.train[:50_000], d_sae=d_sae, seed=seed),
-    store.batches(batch_size, epochs=epochs, seed=seed), store.d_in, d_sae=d_sae, seed=seed, lr=lr,
+    batches, store.d_in, d_sae=d_sae, seed=seed, lr=lr,
 )
 
 # %% [markdown]

@@ -33,7 +33,10 @@ architectures: list = ["BatchTopK", "JumpReLU"]  # from ReLU, TopK, BatchTopK, J
 model: str = "smollm2"  # language model: "smollm2" (embedded), or a transformers id or folder
 texts: str = "wikipedia-en"  # text set that SAEs train on: "wikipedia-en" (embedded), or a datasets id, folder or file
 layer: int = 9  # decoder block whose output is read, counted from 0
+site: str = "residual"  # what of that block: "residual" (stream after it), or what its "mlp" or its "attention" gives
 tokens: int = 400_000  # activations to harvest; a tenth is held out for testing
+train_tokens: int = 0  # activations to train on, streamed from the model and not kept; 0: those harvested
+harvest_context: int = 128  # tokens of a row of text that the model reads at once
 l0: int = 40  # active latents per token; the paper's ratio of L0 to d_in gives 40 for d_in 576
 expansion: int = 8  # latents per dimension of the activations
 batch_size: int = 1024  # activations in a training batch
@@ -57,7 +60,6 @@ from IPython.display import Markdown
 from matplotlib import pyplot as plt
 
 from saelite import plots
-from saelite.activations import harvest
 from saelite.comparison import architectures_at, fit, papers_grid
 from saelite.concepts import CREDITS, load_concepts
 from saelite.corpora import load_texts
@@ -68,6 +70,7 @@ from saelite.paper import SITE, paper_table
 from saelite.probing import Probing
 from saelite.scorecard import against_trained
 from saelite.statistics import contrast, summarise
+from saelite.stream import training_data
 from saelite.tables import show
 
 plots.style()
@@ -76,8 +79,8 @@ plots.style()
 # What can be wrong with the parameters shows here, before anything long runs.
 
 # %%
-lm, corpus = load_model(model), load_texts(texts)
-check_layer(lm, layer)
+lm, corpus = load_model(model), load_texts(texts, streaming=train_tokens > 0)
+check_layer(lm, layer, site)
 d_sae = expansion * lm.d_model
 activations = architectures_at(l0, architectures, d_sae)
 if 0.8 * tokens < batch_size:
@@ -92,7 +95,7 @@ labelled = load_concepts(tasks, per_label=per_label, seed=seed)
 # than the concept: translations are split by message, source files by package.
 
 # %%
-evaluation = Probing(lm, labelled, layer=layer, context=context, k=k, seed=seed)
+evaluation = Probing(lm, labelled, layer=layer, site=site, context=context, k=k, seed=seed)
 counts = labelled.pivot_table(index="task", columns="split", values="text", aggfunc="size", sort=False)
 asked = pd.Series([concept.task for concept in evaluation.concepts]).value_counts()
 show(
@@ -138,9 +141,12 @@ show(limits.drop(columns="k"))
 # from those codes.
 
 # %%
-store = harvest(lm, corpus, layer=layer, tokens=tokens)
+store, batches = training_data(
+    lm, corpus, layer=layer, site=site, tokens=tokens, train_tokens=train_tokens, context=harvest_context,
+    batch_size=batch_size, epochs=epochs, seed=seed,
+)  # fmt: skip
 variants = papers_grid(activations, store.train[:50_000], d_sae=d_sae, seed=seed)
-saes, _ = fit(variants, store.batches(batch_size, epochs=epochs, seed=seed), store.d_in, d_sae=d_sae, seed=seed, lr=lr)
+saes, _ = fit(variants, batches, store.d_in, d_sae=d_sae, seed=seed, lr=lr)
 
 # %%
 items = over(saes, evaluation)

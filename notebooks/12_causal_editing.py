@@ -31,7 +31,10 @@ architectures: list = ["BatchTopK", "JumpReLU"]  # from ReLU, TopK, BatchTopK, J
 model: str = "smollm2"  # language model: "smollm2" (embedded), or a transformers id or folder; one that knows more facts is better
 texts: str = "wikipedia-en"  # text set that SAEs train on: "wikipedia-en" (embedded), or a datasets id, folder or file
 layer: int = 9  # decoder block whose output is read and edited, counted from 0
+site: str = "residual"  # what of that block: "residual" (stream after it), or what its "mlp" or its "attention" gives
 tokens: int = 400_000  # activations to harvest; a tenth is held out for testing
+train_tokens: int = 0  # activations to train on, streamed from the model and not kept; 0: those harvested
+harvest_context: int = 128  # tokens of a row of text that the model reads at once
 l0: int = 40  # active latents per token; the paper's ratio of L0 to d_in gives 40 for d_in 576
 expansion: int = 8  # latents per dimension of the activations
 batch_size: int = 1024  # activations in a training batch
@@ -54,7 +57,6 @@ from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 
 from saelite import plots
-from saelite.activations import harvest
 from saelite.comparison import architectures_at, fit, papers_grid
 from saelite.corpora import load_texts
 from saelite.editing import Editing
@@ -65,13 +67,14 @@ from saelite.models import check_layer, load_model
 from saelite.paper import paper_scores
 from saelite.scorecard import against_trained
 from saelite.statistics import rescaled, summarise
+from saelite.stream import training_data
 from saelite.tables import show
 
 plots.style()
 
 # %%
-lm, corpus = load_model(model), load_texts(texts)
-check_layer(lm, layer)
+lm, corpus = load_model(model), load_texts(texts, streaming=train_tokens > 0)
+check_layer(lm, layer, site)
 d_sae = expansion * lm.d_model
 activations = architectures_at(l0, architectures, d_sae)
 if 0.8 * tokens < batch_size:
@@ -90,7 +93,7 @@ known = known_facts(lm, city_facts(cities), at_least=known_of)
 show(known.counts)
 
 # %%
-evaluation = Editing(lm, known, layer=layer, pairs=pairs, steps=steps, seed=seed)
+evaluation = Editing(lm, known, layer=layer, site=site, pairs=pairs, steps=steps, seed=seed)
 left_out = "".join(f" Left out: {name}, since {why}." for name, why in evaluation.left_out.items())
 Markdown(
     f"Of {cities} cities the model knows something of {len(known.table)}; {len(evaluation.train)} serve to learn masks, the other "
@@ -122,10 +125,13 @@ show(bounds)
 # alone.
 
 # %%
-store = harvest(lm, corpus, layer=layer, tokens=tokens)
+store, batches = training_data(
+    lm, corpus, layer=layer, site=site, tokens=tokens, train_tokens=train_tokens, context=harvest_context,
+    batch_size=batch_size, epochs=epochs, seed=seed,
+)  # fmt: skip
 saes, _ = fit(
     papers_grid(activations, store.train[:50_000], d_sae=d_sae, seed=seed),
-    store.batches(batch_size, epochs=epochs, seed=seed), store.d_in, d_sae=d_sae, seed=seed, lr=lr,
+    batches, store.d_in, d_sae=d_sae, seed=seed, lr=lr,
 )  # fmt: skip
 everything = over(saes, evaluation)
 items = everything[everything["metric"] == "causal editing"]

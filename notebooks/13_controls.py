@@ -33,8 +33,11 @@
 architecture: str = "BatchTopK"  # one of ReLU, TopK, BatchTopK, JumpReLU
 model: str = "smollm2"  # language model: "smollm2" (embedded), or a transformers id or folder
 texts: str = "wikipedia-en"  # text set: "wikipedia-en" (embedded), or a datasets id, folder or file
+documents: int = 0  # texts to take, from the start of the set; 0: all of it, which a set on the hub may be too large for
 layer: int = 9  # decoder block whose output is read, counted from 0
+site: str = "residual"  # what of that block: "residual" (stream after it), or what its "mlp" or its "attention" gives
 tokens: int = 80_000  # activations of each kind; a tenth is held out for testing
+harvest_context: int = 128  # tokens of a row of text that the model reads at once
 l0: int = 40  # active latents per token
 expansion: int = 8  # latents per dimension of the activations
 batch_size: int = 1024  # activations in a training batch
@@ -68,8 +71,8 @@ from saelite.tables import show
 plots.style()
 
 # %%
-lm, corpus = load_model(model), load_texts(texts)
-check_layer(lm, layer)
+lm, corpus = load_model(model), load_texts(texts, limit=documents or None)
+check_layer(lm, layer, site)
 d_sae = expansion * lm.d_model
 (activation,) = architectures_at(l0, [architecture], d_sae)
 if 0.8 * tokens < batch_size:
@@ -83,8 +86,8 @@ if 0.8 * tokens < batch_size:
 # %%
 TRAINED, RANDOM, SHUFFLED = "trained model", "re-initialised model", "shuffled coordinates"
 stores = {
-    TRAINED: harvest(lm, corpus, layer=layer, tokens=tokens),
-    RANDOM: harvest(reinitialised(lm, seed), corpus, layer=layer, tokens=tokens),
+    kind: harvest(one, corpus, layer=layer, site=site, tokens=tokens, context=harvest_context)
+    for kind, one in ((TRAINED, lm), (RANDOM, reinitialised(lm, seed)))
 }
 data = {kind: (store.train[:], store.held_out[:]) for kind, store in stores.items()}
 data[SHUFFLED] = tuple(permuted(x, seed) for x in data[TRAINED])

@@ -40,7 +40,10 @@ architectures: list = ["BatchTopK", "JumpReLU"]  # from ReLU, TopK, BatchTopK, J
 model: str = "smollm2"  # language model: "smollm2" (embedded), or a transformers id or folder
 texts: str = "wikipedia-en"  # text set: "wikipedia-en" (embedded), or a datasets id, folder or file
 layer: int = 9  # decoder block whose output is read, counted from 0
+site: str = "residual"  # what of that block: "residual" (stream after it), or what its "mlp" or its "attention" gives
 tokens: int = 400_000  # activations to harvest; a tenth is held out for testing
+train_tokens: int = 0  # activations to train on, streamed from the model and not kept; 0: those harvested
+harvest_context: int = 128  # tokens of a row of text that the model reads at once
 l0: int = 40  # active latents per token
 expansion: int = 8  # latents per dimension of the activations
 batch_size: int = 1024  # activations in a training batch
@@ -71,7 +74,6 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from saelite import plots
-from saelite.activations import harvest
 from saelite.autointerp import AutoInterp
 from saelite.comparison import architectures_at, fit, papers_grid
 from saelite.concepts import load_concepts
@@ -87,18 +89,22 @@ from saelite.probing import Probing
 from saelite.reconstruction import EV, RECOVERED_MEAN, Reconstruction
 from saelite.scorecard import TRAINED, scorecard
 from saelite.statistics import LEVEL
+from saelite.stream import training_data
 from saelite.tables import reference_run, show
 
 plots.style()
 
 # %%
-lm, corpus = load_model(model), load_texts(texts)
-check_layer(lm, layer)
+lm, corpus = load_model(model), load_texts(texts, streaming=train_tokens > 0)
+check_layer(lm, layer, site)
 d_sae = expansion * lm.d_model
 activations = architectures_at(l0, architectures, d_sae)
 if 0.8 * tokens < batch_size:
     raise ValueError(f"tokens={tokens} leave too few activations for a batch of {batch_size}: ask for more tokens.")
-store = harvest(lm, corpus, layer=layer, tokens=tokens)
+store, batches = training_data(
+    lm, corpus, layer=layer, site=site, tokens=tokens, train_tokens=train_tokens, context=harvest_context,
+    batch_size=batch_size, epochs=epochs, seed=seed,
+)  # fmt: skip
 
 # %% [markdown]
 # ## What is measured, and which difference would matter
@@ -116,11 +122,11 @@ measured = [
         {"auto-interpretability (lexical)": 0.03, "auto-interpretability (embedding)": 0.03},
     ),
     (
-        Probing(lm, load_concepts(tasks, per_label=per_label, seed=seed), layer=layer, context=context, k=k, seed=seed),
+        Probing(lm, load_concepts(tasks, per_label=per_label, seed=seed), layer=layer, site=site, context=context, k=k, seed=seed),
         {f"probe k={n}": 0.02 for n in k if n in (1, 5)},
     ),
     (
-        Editing(lm, known_facts(lm, city_facts(cities), at_least=known_of), layer=layer, pairs=pairs, steps=steps, seed=seed),
+        Editing(lm, known_facts(lm, city_facts(cities), at_least=known_of), layer=layer, site=site, pairs=pairs, steps=steps, seed=seed),
         {"causal editing": 0.03},
     ),
 ]  # fmt: skip
@@ -144,7 +150,7 @@ show(
 # %%
 saes, _ = fit(
     papers_grid(activations, store.train[:50_000], d_sae=d_sae, seed=seed),
-    store.batches(batch_size, epochs=epochs, seed=seed), store.d_in, d_sae=d_sae, seed=seed, lr=lr,
+    batches, store.d_in, d_sae=d_sae, seed=seed, lr=lr,
 )  # fmt: skip
 card = scorecard(saes, measured)
 

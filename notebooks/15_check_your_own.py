@@ -21,7 +21,7 @@
 # [scorecard](14_scorecard)'s metrics. The same in a terminal:
 #
 # ```
-# python -m saelite check CHECKPOINT --model MODEL --layer LAYER
+# python -m saelite check CHECKPOINT --model MODEL --layer LAYER --site residual
 # ```
 #
 # Formats: SAELens, dictionary_learning, sparsify, Gemma Scope and this book's own; a folder, a file in it, or a repository on
@@ -35,8 +35,11 @@
 checkpoint: str = ""  # folder, file, or OWNER/NAME/FOLDER on the Hugging Face hub; empty: a BatchTopK SAE of this book
 model: str = "smollm2"  # language model that the SAE reads: "smollm2" (embedded), or a transformers id or folder
 layer: int = 9  # decoder block whose output the SAE reads, counted from 0
+site: str = "residual"  # what of that block the SAE reads: "residual" (stream after it), or what its "mlp" or its "attention" gives
 texts: str = "wikipedia-en"  # text set: "wikipedia-en" (embedded), or a datasets id, folder or file
+documents: int = 0  # texts to take, from the start of the set; 0: all of it, which a set on the hub may be too large for
 tokens: int = 400_000  # activations to harvest; a tenth is held out for testing
+harvest_context: int = 128  # tokens of a row of text that the model reads at once
 scale: float = 1.0  # what activations are multiplied by before they reach the SAE
 evaluations: list = ["reconstruction", "auto-interpretability", "probing"]  # and "editing"; in the order of their worth to you
 minutes: float = 0.0  # begin no evaluation after so many minutes; 0: no limit
@@ -64,7 +67,7 @@ from saelite.corpora import CREDITS, load_texts
 from saelite.exercises import check_your_own as exercises
 from saelite.latents import contexts_html, draw_latents, logit_effect, top_contexts
 from saelite.metrics import evaluate, explained_variance
-from saelite.models import check_layer, load_model
+from saelite.models import check_layer, load_model, norms_after
 from saelite.sae import SAE
 from saelite.scorecard import scorecard
 from saelite.tables import show
@@ -76,15 +79,18 @@ results = Path(os.environ.get("SAELITE_RESULTS", "results"))
 # %%
 if unknown := set(evaluations) - set(checking.EVALUATIONS):
     raise ValueError(f"There is no evaluation {unknown.pop()!r}; choose from {', '.join(checking.EVALUATIONS)}.")
-lm, corpus = load_model(model), load_texts(texts)
-check_layer(lm, layer)
+lm, corpus = load_model(model), load_texts(texts, limit=documents or None)
+check_layer(lm, layer, site)
 if 0.8 * tokens < batch_size:
     raise ValueError(f"tokens={tokens} leave too few activations for a batch of {batch_size}: ask for more tokens.")
+given = {
+    "model": model, "layer": layer, "d_model": lm.d_model, "site": site, "norms_after": norms_after(lm, layer, site)
+}  # fmt: skip
 if checkpoint:  # one that is damaged, or reads another width, is refused before long work
     theirs, says = formats.read(checkpoint)
     checking.rescale(theirs, scale)
-    checking.at_odds(theirs, says, model=model, layer=layer, d_model=lm.d_model)
-store = harvest(lm, corpus, layer=layer, tokens=tokens)
+    checking.at_odds(theirs, says, **given)
+store = harvest(lm, corpus, layer=layer, site=site, tokens=tokens, context=harvest_context)
 batches = store.batches(batch_size, epochs=epochs, seed=seed)
 
 # %% [markdown]
@@ -98,10 +104,10 @@ if not checkpoint:
     made, _ = fit(mine, batches, store.d_in, d_sae=d_sae, seed=seed + 1, lr=lr)  # another start than those below have
     checkpoint = results / "checkpoints" / "batchtopk"
     shutil.rmtree(checkpoint, ignore_errors=True)  # of an earlier run
-    formats.write_saelens(*made.values(), checkpoint, model_name=model, hook_name=f"blocks.{layer}.hook_resid_post")
+    formats.write_saelens(*made.values(), checkpoint, model_name=model, hook_name=f"blocks.{layer}.{formats.HOOKS[site]}")
 sae, about = formats.read(checkpoint)
 checking.rescale(sae, scale)
-notes = checking.at_odds(sae, about, model=model, layer=layer, d_model=lm.d_model)
+notes = checking.at_odds(sae, about, **given)
 Markdown(
     "\n".join(f"- {key}: {value}" for key, value in about.items() if value is not None)
     + f"\n- width {sae.d_in}, {sae.d_sae:,} latents\n\n"

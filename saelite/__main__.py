@@ -1,18 +1,25 @@
-"""``python -m saelite check CHECKPOINT --layer LAYER``: the chapter *Check your own SAE* in a terminal."""
+"""Check an SAE, or plan a run, in a terminal.
+
+``python -m saelite check CHECKPOINT --layer LAYER`` is the chapter *Check your own SAE*; ``python -m saelite plan``
+says what a run would download, train and need, and does none of it.
+"""
 
 import argparse
+import inspect
 import sys
 import time
 
 import pandas as pd
+import yaml
 
 from saelite import checking, plots, report
+from saelite import plan as planning
 from saelite.activations import harvest
 from saelite.comparison import fit
 from saelite.corpora import load_texts
 from saelite.formats import read
 from saelite.metrics import evaluate
-from saelite.models import check_layer, load_model
+from saelite.models import SITES, check_layer, load_model, norms_after
 from saelite.scorecard import scorecard
 
 
@@ -22,9 +29,12 @@ def check(options):
     sae, about = read(options.checkpoint)
     checking.rescale(sae, options.scale)
     lm, corpus = load_model(options.model), load_texts(options.texts)
-    check_layer(lm, options.layer)
-    notes = checking.at_odds(sae, about, model=options.model, layer=options.layer, d_model=lm.d_model)
-    store = harvest(lm, corpus, layer=options.layer, tokens=options.tokens)
+    check_layer(lm, options.layer, options.site)
+    notes = checking.at_odds(
+        sae, about, model=options.model, layer=options.layer, d_model=lm.d_model, site=options.site,
+        norms_after=norms_after(lm, options.layer, options.site),
+    )  # fmt: skip
+    store = harvest(lm, corpus, layer=options.layer, site=options.site, tokens=options.tokens)
     notes.append(checking.scale_in_words(checking.by_scale(sae, store.held_out[:4096])))
     print("\n".join(notes), flush=True)
 
@@ -53,8 +63,25 @@ def check(options):
     print("Report:", *paths)
 
 
+def plan(options):
+    """Say what a run with these settings would need."""
+    settings = {name: value for name, value in vars(options).items() if name in SETTINGS and value is not None}
+    if options.params:
+        file, entry = options.params
+        with open(file, encoding="utf-8") as opened:
+            by_entry = yaml.safe_load(opened)
+        if not isinstance(by_entry, dict) or entry not in by_entry:
+            raise ValueError(f"{file} has no entry {entry!r}.")
+        settings = {name: value for name, value in by_entry[entry].items() if name in SETTINGS} | settings
+    print("\n".join(planning.in_words(planning.plan(**settings))))
+
+
+SETTINGS = inspect.signature(planning.plan).parameters
+"""What a plan is made of; a file of parameters may name more, which a plan does not depend on."""
+
+
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m saelite", description=__doc__.partition(":")[2].strip())
+    parser = argparse.ArgumentParser(prog="python -m saelite", description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(required=True)
     one = commands.add_parser(
         "check", help="does an SAE beat random baselines?", formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -62,6 +89,7 @@ def main(arguments=None):
     one.add_argument("checkpoint", help="folder, file, or OWNER/NAME/FOLDER on the Hugging Face hub")
     one.add_argument("--model", default="smollm2", help="the language model whose activations it reads")
     one.add_argument("--layer", type=int, required=True, help="decoder block whose output it reads, counted from 0")
+    one.add_argument("--site", default="residual", choices=SITES, help="what of that block it reads")
     one.add_argument("--texts", default="wikipedia-en", help="text set, as in load_texts")
     one.add_argument("--tokens", type=int, default=400_000, help="activations to harvest")
     one.add_argument("--scale", type=float, default=1.0, help="what activations are multiplied by before they reach it")
@@ -74,9 +102,19 @@ def main(arguments=None):
     one.add_argument("--lr", type=float, default=3e-3, help="peak learning rate of the baselines")
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--out", default="report", help="folder of report.html and report.json")
+    one.set_defaults(run=check)
+    two = commands.add_parser("plan", help="what would a run download, train and need?")
+    two.add_argument("--params", nargs=2, metavar=("FILE.yaml", "ENTRY"), help="settings by entry, as book/params has")
+    for name, setting in SETTINGS.items():
+        if name == "architectures":
+            two.add_argument("--architectures", nargs="+")
+        else:
+            kind = float if name == "tflops" else type(setting.default)
+            two.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"default: {setting.default}")
+    two.set_defaults(run=plan)
     options = parser.parse_args(arguments)
     try:
-        check(options)
+        options.run(options)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -20,7 +20,7 @@ import transformers
 from tqdm import tqdm
 
 from saelite import cache
-from saelite.models import LanguageModel, check_layer, fingerprint, read_layer
+from saelite.models import SITES, LanguageModel, check_layer, fingerprint, read_layer, site_of
 from saelite.rows import cut_into_rows, first_activations, hash_texts, kept_positions, kept_upto, short_hash, tokenise
 from saelite.store import ActivationStore
 
@@ -34,6 +34,7 @@ def harvest(
     *,
     layer: int,
     tokens: int,
+    site: str = "residual",
     context: int = 128,
     batch: int = 8,
     drop_positions: Iterable[int] = (0,),
@@ -41,7 +42,7 @@ def harvest(
     progress: bool = True,
     folder=None,
 ) -> ActivationStore:
-    """Run a model up to a layer over a text set and keep the residual stream there on disk.
+    """Run a model up to a layer over a text set and keep what it holds there on disk.
 
     Asked again with the same settings, it opens the finished store. A run that is killed goes on where it was when it
     is asked again; a second process that asks for the same store meanwhile waits for the first.
@@ -56,6 +57,9 @@ def harvest(
         The decoder block whose output is kept, from 0 to ``lm.n_layers - 1``.
     tokens : int
         Number of activations to keep, after positions are dropped; exactly so many are kept.
+    site : str
+        What of that block: ``"residual"``, the residual stream after it, or the output of its ``"mlp"`` or its
+        ``"attention"``; see :func:`saelite.models.module_at`.
     context : int
         Longest row, in tokens (BOS included).
     batch : int
@@ -86,39 +90,14 @@ def harvest(
     OSError
         If the disk has no room for the store. What was harvested so far is kept for the next attempt.
     """
-    check_layer(lm, layer)
-    drop_positions = sorted({int(position) for position in drop_positions})
-    longest = getattr(lm.model.config.get_text_config(), "max_position_embeddings", None) or context
-    if not 2 <= context <= longest:
-        raise ValueError(f"context={context} is out of range: {lm.name!r} takes 2 to {longest} tokens.")
-    if tokens < 1 or batch < 1:
-        raise ValueError(f"tokens={tokens} and batch={batch} must both be at least 1.")
-    if drop_positions and (drop_positions[0] < 0 or drop_positions[-1] >= context):
-        raise ValueError(f"drop_positions={drop_positions} must lie between 0 and context - 1 = {context - 1}.")
-    if len(drop_positions) == context:
-        raise ValueError(f"drop_positions drops all {context} positions of a row: nothing would be kept.")
+    settings = settings_of(lm, layer=layer, site=site, tokens=tokens, context=context, batch=batch,
+                           drop_positions=drop_positions, seed=seed)  # fmt: skip
     texts_hash, text_count = hash_texts(texts)
     order = np.arange(text_count) if seed is None else np.random.default_rng(seed).permutation(text_count)
-
-    bos = lm.tokenizer.bos_token_id
-    settings = {
+    settings |= {
         "format": FORMAT,
-        "model": fingerprint(lm),
-        "layer": layer,
-        "site": f"output of decoder block {layer} (residual stream)",
         "texts": texts_hash,
         "first_tokens": short_hash(json.dumps(tokenise(lm, texts, order[:16])).encode()),  # tells tokenizers apart
-        "row_prefix": [bos] if bos is not None and lm.tokenizer("")["input_ids"][:1] == [bos] else [],
-        "tokens": int(tokens),
-        "context": int(context),
-        "batch": int(batch),
-        "drop_positions": drop_positions,
-        "seed": seed,
-        "computed_in": str(lm.dtype).removeprefix("torch."),
-        "stored_in": "bfloat16" if lm.dtype == torch.bfloat16 else "float16",
-        "device": lm.device.type,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
     }
     root = Path(folder) if folder is not None else cache.folder() / "activations"
     root.mkdir(parents=True, exist_ok=True)
@@ -138,6 +117,38 @@ def harvest(
             raise
         raise _no_room(root, tokens * lm.d_model * 2) from error
     return ActivationStore(final)
+
+
+def settings_of(lm: LanguageModel, *, layer, site, tokens, context, batch, drop_positions, seed) -> dict:
+    """What activations follow from but for the texts, checked, as plain JSON values; arguments as in `harvest`."""
+    check_layer(lm, layer, site)
+    drop_positions = sorted({int(position) for position in drop_positions})
+    longest = getattr(lm.model.config.get_text_config(), "max_position_embeddings", None) or context
+    if not 2 <= context <= longest:
+        raise ValueError(f"context={context} is out of range: {lm.name!r} takes 2 to {longest} tokens.")
+    if tokens < 1 or batch < 1:
+        raise ValueError(f"tokens={tokens} and batch={batch} must both be at least 1.")
+    if drop_positions and (drop_positions[0] < 0 or drop_positions[-1] >= context):
+        raise ValueError(f"drop_positions={drop_positions} must lie between 0 and context - 1 = {context - 1}.")
+    if len(drop_positions) == context:
+        raise ValueError(f"drop_positions drops all {context} positions of a row: nothing would be kept.")
+    bos = lm.tokenizer.bos_token_id
+    return {
+        "model": fingerprint(lm),
+        "layer": layer,
+        "site": SITES[site].format(layer=layer),
+        "row_prefix": [bos] if bos is not None and lm.tokenizer("")["input_ids"][:1] == [bos] else [],
+        "tokens": int(tokens),
+        "context": int(context),
+        "batch": int(batch),
+        "drop_positions": drop_positions,
+        "seed": seed,
+        "computed_in": str(lm.dtype).removeprefix("torch."),
+        "stored_in": "bfloat16" if lm.dtype == torch.bfloat16 else "float16",
+        "device": lm.device.type,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
 
 
 def _no_room(root: Path, wanted: int) -> OSError:
@@ -174,7 +185,7 @@ def _fill(lm, texts, order, settings, described, final: Path, progress: bool) ->
             file.truncate(settings["tokens"] * lm.d_model * 2)
 
     first = first_activations(row_starts, kept_positions(settings))
-    batches = _like_lengths(np.diff(row_starts), settings["batch"] * settings["context"])
+    batches = like_lengths(np.diff(row_starts), settings["batch"] * settings["context"])
     already = int(sum(first[row + 1] - first[row] for rows in batches[:done] for row in rows))
     # Plain writes, not a memory map: on a full disk they raise an error where a map would kill the process.
     with (
@@ -209,7 +220,7 @@ def _fill(lm, texts, order, settings, described, final: Path, progress: bool) ->
     os.replace(partial, final)
 
 
-def _like_lengths(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
+def like_lengths(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
     """Group rows into batches of at most `budget` tokens, longest first, so that little padding is run."""
     by_length = np.argsort(-lengths, kind="stable")
     batches, start = [], 0
@@ -221,7 +232,14 @@ def _like_lengths(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
 
 
 def _run(lm, ids, row_starts, rows: np.ndarray, settings: dict) -> Iterator[tuple[int, torch.Tensor]]:
-    """Run one batch of rows; yield each row's index with its kept activations (kept, d_model) in 16 bits."""
+    """Run one batch of rows; yield each row's index with its kept activations (kept, d_model) on the CPU."""
+    stored, counts = run_rows(lm, ids, row_starts, rows, settings)
+    yield from zip(rows.tolist(), stored.cpu().split(counts), strict=True)
+
+
+def run_rows(lm, ids, row_starts, rows: np.ndarray, settings: dict) -> tuple[torch.Tensor, list[int]]:
+    """Run one batch of rows; return their kept activations (n, d_model) in 16 bits, on the model's device, and how many
+    of them each row has."""
     lengths = row_starts[rows + 1] - row_starts[rows]
     inputs = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)  # padded on the right, which nothing sees
     keep = torch.zeros(inputs.shape, dtype=torch.bool)
@@ -229,17 +247,17 @@ def _run(lm, ids, row_starts, rows: np.ndarray, settings: dict) -> Iterator[tupl
     for place, row in enumerate(rows):
         inputs[place, : lengths[place]] = ids[row_starts[row] : row_starts[row + 1]]
         keep[place, kept[: counts[place]]] = True
-    output = read_layer(lm, inputs, settings["layer"])[keep.to(lm.device)]
-    stored = output.to("cpu", getattr(torch, settings["stored_in"]))
+    output = read_layer(lm, inputs, settings["layer"], None, site_of(settings))[keep.to(lm.device)]
+    stored = output.to(getattr(torch, settings["stored_in"]))  # before it leaves the device: half the bytes
     if not torch.isfinite(stored).all():
-        where = f"The output of layer {settings['layer']} of {lm.name!r} in {settings['computed_in']}"
+        where = f"The {settings['site']} of {lm.name!r} in {settings['computed_in']}"
         if torch.isfinite(output).all():
             raise ValueError(
                 f"{where} reaches {output.abs().max():.0f}, beyond float16 (65,504): drop the positions with massive "
                 "activations, or load the model with dtype='bfloat16'."
             )
         raise ValueError(f"{where} is NaN or infinite: load the model with dtype='float32' or read another layer.")
-    yield from zip(rows.tolist(), stored.split(counts), strict=True)
+    return stored, counts
 
 
 def _write_all(file, array: np.ndarray) -> None:

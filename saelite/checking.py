@@ -10,8 +10,10 @@ from saelite.comparison import papers_grid
 from saelite.concepts import load_concepts
 from saelite.editing import Editing
 from saelite.facts import city_facts, known_facts
+from saelite.formats import place_of
 from saelite.judges import EmbeddingJudge, LexicalJudge
 from saelite.metrics import explained_variance
+from saelite.models import SITES, site_of
 from saelite.probing import Probing
 from saelite.reconstruction import EV, RECOVERED_MEAN, Reconstruction
 from saelite.sae import check_finite
@@ -21,7 +23,7 @@ HERE = "trained here"
 EVALUATIONS = ("reconstruction", "auto-interpretability", "probing", "editing")
 
 
-def at_odds(sae, about, *, model, layer, d_model):
+def at_odds(sae, about, *, model, layer, d_model, site="residual", norms_after=False):
     """Where what a checkpoint says of itself differs from what it is asked to read.
 
     Parameters
@@ -35,6 +37,10 @@ def at_odds(sae, about, *, model, layer, d_model):
         Decoder block whose output it is given.
     d_model : int
         Width of that output.
+    site : str
+        Hook point in that block, as in :func:`saelite.models.module_at`.
+    norms_after : bool
+        Whether the block norms what it is given before it adds it, from :func:`saelite.models.norms_after`.
 
     Returns
     -------
@@ -60,9 +66,12 @@ def at_odds(sae, about, *, model, layer, d_model):
             f"It says that it reads {about['site'] or 'a hook'}, which is the output of layer {about['layer']} counted "
             f"from 0; here it is given that of layer {layer}."
         )
-    elif about["site"] and not any(part in about["site"] for part in ("resid", "layer", "blocks")):
+    if place_of(about["site"]) not in (None, site):
+        found.append(f"It says that it reads {about['site']}; here it is given the {SITES[site].format(layer=layer)}.")
+    elif norms_after and about["site"] and ("hook_" in about["site"] or about["format"] == "Gemma Scope"):
         found.append(
-            f"It says that it reads {about['site']}; here it is given the residual stream after layer {layer}."
+            f"It says that it reads {about['site']}, which in {model!r} stands after one more norm; here it is given "
+            f"the {SITES[site].format(layer=layer)} before that norm."
         )
     if about["scale"] != "none":
         found.append(f"It says that activations are to be scaled before they reach it ({about['scale']}).")
@@ -222,11 +231,12 @@ def evaluation(name, lm, store, *, l0, d_sae, seed=0):
         made = AutoInterp(store, judges, lm.tokenizer, l0=l0, d_sae=d_sae, seed=seed)
         return made, {"auto-interpretability (lexical)": 0.03, "auto-interpretability (embedding)": 0.03}
     if name == "probing":
-        made = Probing(lm, load_concepts(seed=seed), layer=layer, context=48, k=[1, 5], seed=seed)
+        texts, site = load_concepts(seed=seed), site_of(store.record)
+        made = Probing(lm, texts, layer=layer, site=site, context=48, k=[1, 5], seed=seed)
         return made, {"probe k=1": 0.02, "probe k=5": 0.02}
     if name == "editing":
         known = known_facts(lm, city_facts(260), at_least=60)
-        return Editing(lm, known, layer=layer, seed=seed), {"causal editing": 0.03}
+        return Editing(lm, known, layer=layer, site=site_of(store.record), seed=seed), {"causal editing": 0.03}
     raise ValueError(f"There is no evaluation {name!r}; choose from {', '.join(EVALUATIONS)}.")
 
 

@@ -31,7 +31,8 @@ def load_texts(
     *,
     seed: int | None = 0,
     limit: int | None = None,
-) -> datasets.Dataset:
+    streaming: bool = False,
+) -> datasets.Dataset | datasets.IterableDataset:
     """Load a text set.
 
     Parameters
@@ -50,10 +51,13 @@ def load_texts(
     limit : int or None
         Number of rows wanted. A hub set is then streamed, not downloaded whole: rows come from its beginning,
         shuffled through a buffer of 10,000, which is a less fair sample than a full shuffle.
+    streaming : bool
+        Give rows as they are read, so that a set larger than the disk will do; of any but an embedded set, shuffled as
+        above. The files of the set are taken in an order that follows from the seed as well.
 
     Returns
     -------
-    datasets.Dataset
+    datasets.Dataset, or datasets.IterableDataset if `streaming`
         The rows with a non-empty text; ``info.description`` holds `name` and ``info.license`` the credit, where known.
 
     Raises
@@ -70,11 +74,10 @@ def load_texts(
             raise ValueError(f"The text set {name!r} has one split, 'train', not {split!r}.")
         texts, credit = _wikipedia(WIKIPEDIA_LANGUAGES[name]), CREDITS[name]
     else:
-        texts, credit = _from_datasets(name, split, seed, limit), None
-    if column not in texts.column_names:
-        raise ValueError(
-            f"The text set {name!r} has no column {column!r}: name one of {', '.join(texts.column_names)} as `column`."
-        )
+        texts, credit = _from_datasets(name, split, seed, limit, streaming), None
+    if isinstance(texts, datasets.IterableDataset):
+        return _stream(texts, name, column, limit)
+    _check_column(name, column, texts.column_names)
     if column != "text":
         if "text" in texts.column_names:
             texts = texts.remove_columns("text")
@@ -90,7 +93,37 @@ def load_texts(
     if limit is not None:
         texts = texts.select(range(min(limit, len(texts))))
     texts.info.description, texts.info.license = name, credit or texts.info.license
+    if streaming:
+        info, texts = texts.info, texts.to_iterable_dataset()
+        texts.info.description, texts.info.license = info.description, info.license
     return texts
+
+
+def _stream(texts: datasets.IterableDataset, name: str, column: str, limit: int | None) -> datasets.IterableDataset:
+    """The same for a stream: one column, rows with a text in it, as many as wanted."""
+    first = next(iter(texts), None)
+    if first is None:
+        raise ValueError(f"The text set {name!r} holds no text in column {column!r}.")
+    _check_column(name, column, list(first))
+    texts = texts.select_columns([column])
+    if column != "text":
+        texts = texts.rename_column(column, "text")
+    texts = texts.filter(_has_text)
+    if limit is not None:
+        texts = texts.take(limit)
+    texts.info.description = name
+    return texts
+
+
+def _has_text(row: dict) -> bool:
+    return isinstance(row["text"], str) and bool(row["text"].strip())
+
+
+def _check_column(name: str, column: str, columns: list[str]) -> None:
+    if column not in columns:
+        raise ValueError(
+            f"The text set {name!r} has no column {column!r}: name one of {', '.join(columns)} as `column`."
+        )
 
 
 def _wikipedia(language: str) -> datasets.Dataset:
@@ -110,22 +143,22 @@ def _wikipedia(language: str) -> datasets.Dataset:
     )
 
 
-def _from_datasets(name: str, split: str, seed: int | None, limit: int | None) -> datasets.Dataset:
+def _from_datasets(name: str, split: str, seed: int | None, limit: int | None, streaming: bool):
     path = Path(name).expanduser()
+    hub_id, _, config = name.partition(":")
     try:
         if path.is_file():
             if path.suffix not in FILE_BUILDERS:
                 raise ValueError(f"a file must end in {', '.join(FILE_BUILDERS)}")
-            return datasets.load_dataset(FILE_BUILDERS[path.suffix], data_files=str(path), split=split)
-        if path.is_dir():
-            return datasets.load_dataset(str(path), split=split)
-        hub_id, _, config = name.partition(":")
-        if limit is None:
-            return datasets.load_dataset(hub_id, config or None, split=split)
-        stream = datasets.load_dataset(hub_id, config or None, split=split, streaming=True)
+            source = {"path": FILE_BUILDERS[path.suffix], "data_files": str(path)}
+        else:
+            source = {"path": str(path)} if path.is_dir() else {"path": hub_id, "name": config or None}
+        if not streaming and (path.exists() or limit is None):
+            return datasets.load_dataset(**source, split=split)
+        stream = datasets.load_dataset(**source, split=split, streaming=True)
         if seed is not None:
             stream = stream.shuffle(seed=seed, buffer_size=10_000)
-        return datasets.Dataset.from_list(list(stream.take(limit)))
+        return stream if streaming else datasets.Dataset.from_list(list(stream.take(limit)))
     # The library's errors for a set that is not there share no class; each becomes the one sentence below.
     except Exception as error:
         reason = " ".join(str(error).split())[:200]

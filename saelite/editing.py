@@ -57,6 +57,8 @@ class Editing:
         What the model knows, from :func:`saelite.facts.known_facts`.
     layer : int
         The decoder block whose output is edited.
+    site : str
+        What of it: ``"residual"``, ``"mlp"`` or ``"attention"``; see :func:`saelite.models.module_at`.
     pairs : int
         Held-out pairs for each target attribute, drawn at random; fewer if there are fewer.
     steps, batch : int
@@ -88,6 +90,7 @@ class Editing:
         facts: KnownFacts,
         *,
         layer,
+        site="residual",
         pairs=100,
         steps=20,
         batch=32,
@@ -95,12 +98,12 @@ class Editing:
         dimensions=32,
         seed=0,
     ):
-        check_layer(lm, layer)
+        check_layer(lm, layer, site)
         if min(pairs, steps) < 1 or batch < 2:
             raise ValueError(f"pairs={pairs} and steps={steps} must be at least 1, and batch={batch} at least 2.")
         if not 1 <= dimensions <= lm.d_model:
             raise ValueError(f"dimensions={dimensions} of a subspace must be from 1 to the model's width {lm.d_model}.")
-        self.lm, self.facts, self.layer = lm, facts, layer
+        self.lm, self.facts, self.layer, self.site = lm, facts, layer, site
         self.steps, self.batch, self.lr, self.dimensions, self.seed = steps, batch, lr, dimensions, seed
         generator = np.random.default_rng(seed)
         order = generator.permutation(len(facts.table))
@@ -124,7 +127,7 @@ class Editing:
                 "and held out: ask about more entities."
             )
         self.settings = {
-            "model": fingerprint(lm), "computed_in": str(lm.dtype), "layer": layer,
+            "model": fingerprint(lm), "computed_in": str(lm.dtype), "layer": layer, "site": site,
             "facts": [[name, *row] for name, *row in facts.table.itertuples()], "prompts": facts.prompts,
             "pairs": pairs, "steps": steps, "batch": batch, "lr": lr, "dimensions": dimensions, "seed": seed,
         }  # fmt: skip
@@ -132,7 +135,7 @@ class Editing:
     @cached_property
     def prompts(self):
         """The prompts, run once; not before they are needed, which they are not where every score is in the cache."""
-        return Prompts(self.lm, self.facts, self.layer)
+        return Prompts(self.lm, self.facts, self.layer, self.site)
 
     def __call__(self, sae):
         """Learn a mask for each target attribute, and test it and a random one on the held-out pairs.

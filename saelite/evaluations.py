@@ -23,9 +23,11 @@ own units to codes ``(batch, d_sae)`` and back, so another library's will do.
 """
 
 import hashlib
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
+import torch
 from tqdm import tqdm
 
 from saelite import cache
@@ -67,6 +69,17 @@ def fingerprint(sae):
     return digest.hexdigest()[:16]
 
 
+@contextmanager
+def _lent(sae, device):
+    """Have an SAE on a device for the time of its scoring: a grid of them is kept in the machine's memory."""
+    home = next((tensor.device for tensor in sae.state_dict().values()), torch.device("cpu"))
+    sae.to(device)
+    try:
+        yield
+    finally:
+        sae.to(home)
+
+
 def _remembered(evaluation, sae=None):
     code = sorted(Path(__file__).parent.glob("*.py"))
     made_of = {
@@ -77,7 +90,11 @@ def _remembered(evaluation, sae=None):
     }
     file = cache.folder() / "tables" / f"{type(evaluation).__name__.lower()}-{cache.key(**made_of)}.parquet"
     if not file.exists():
-        table = evaluation.references() if sae is None else evaluation(sae)
+        if sae is None:
+            table = evaluation.references()
+        else:
+            with _lent(sae, "cuda" if torch.cuda.is_available() else "cpu"):
+                table = evaluation(sae)
         with cache.atomic_file(file) as made:
             table.to_parquet(made, index=False)
     return pd.read_parquet(file)

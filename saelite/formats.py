@@ -36,6 +36,9 @@ from saelite.sae import SAE, check_finite
 
 WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec")
 
+HOOKS = {"residual": "hook_resid_post", "mlp": "hook_mlp_out", "attention": "hook_attn_out"}
+"""What SAELens calls the hook points of a block: ``blocks.6.hook_resid_post``."""
+
 
 def read(source):
     """Read an SAE in any of the formats above.
@@ -154,7 +157,7 @@ def _saelens(folder):
     _only(folder, "normalize_activations", scale, ("none", "expected_average_only_in"))
     _only(folder, "reshape_activations", config.get("reshape_activations", "none"), ("none",))
     _only(folder, "finetuning_scaling_factor", bool(config.get("finetuning_scaling_factor")), (False,))
-    if hook and "hook_z" in hook and "reshape_activations" not in config:
+    if hook and "hook_z" in hook:
         raise ValueError(f"{folder} reads the heads of {hook} reshaped (hook_z), which is not read here.")
 
     weights = {name: tensors[name] for name in WEIGHTS}
@@ -239,6 +242,9 @@ def _gemma_scope(folder):
         raise OSError(error) from error
     sae = _sae(tensors, JumpReLU(l0_coefficient=0.0), tensors["threshold"], {}, subtracts=False)
     place = next((part for part in reversed(folder.parts) if re.fullmatch(r"layer_\d+", part)), None)
+    kind = re.search(r"gemma-scope-[^/]*-(mlp|att)\b", folder.as_posix())  # of the repository; the third is -res
+    if place and kind:
+        place += {"mlp": "/mlp_out", "att": "/hook_z"}[kind[1]]
     return sae, _about("Gemma Scope", "jumprelu", site=place, layer=_layer(place))
 
 
@@ -332,6 +338,27 @@ def _whole(k):
     if isinstance(k, bool) or not isinstance(k, int):
         raise ValueError(f"The checkpoint's k is {k!r}, not a whole number of active latents.")
     return k
+
+
+def place_of(hook):
+    """The hook point that a hook's name means.
+
+    Returns
+    -------
+    str or None
+        ``"residual"``, ``"mlp"`` or ``"attention"``, as in :data:`saelite.models.SITES`; ``"other"`` for one that is
+        none of them, such as ``hook_z``; None if no hook is named.
+    """
+    if not hook:
+        return None
+    for place, pattern in (
+        ("residual", r"resid_(pre|post)|^(.*[._/])?(blocks|layers?|h)[._]?\d+$"),
+        ("mlp", r"mlp_out|[._/](mlp|feed_forward|ffn)$"),
+        ("attention", r"(attn|attention)_out|[._/](self_attn|attn|attention|self_attention)$"),
+    ):
+        if re.search(pattern, hook):
+            return place
+    return "other"
 
 
 def _layer(site):

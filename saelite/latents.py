@@ -119,7 +119,8 @@ def logit_effect(lm, sae, latents, n=6):
     """The tokens that each latent's decoder direction raises and lowers most, read straight off the unembedding.
 
     The direction goes through the model's final norm and unembedding, as if no layer lay between (the "logit lens");
-    layers above may do something else with it, so for an early layer this is a hint and no more.
+    layers above may do something else with it, so for an early layer this is a hint and no more. Likewise for what an
+    MLP or an attention gives, which is added to the residual stream as it is, but in models that norm it first.
 
     Parameters
     ----------

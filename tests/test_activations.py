@@ -14,7 +14,7 @@ from tiny import tiny_model, tiny_texts
 
 from saelite import activations
 from saelite.activations import ActivationStore, harvest
-from saelite.models import read_layer
+from saelite.models import read_layer, site_of
 
 
 def ask(folder, lm=None, texts=None, **changed) -> ActivationStore:
@@ -41,6 +41,26 @@ def test_every_activation_is_what_the_model_gives_for_its_row(tmp_path, drop, bo
         torch.testing.assert_close(everything[i], alone, rtol=2e-3, atol=2e-3)  # float16, and other shapes of product
     rows = [store.context_of(int(first))[0] for first in store._first[:-1]]
     assert store.record["dropped"] == sum(map(len, rows)) - 500
+
+
+@pytest.mark.parametrize("site, words", [("mlp", "MLP"), ("attention", "attention")])
+def test_a_hook_point_inside_the_block_is_kept_and_named(tmp_path, site, words):
+    lm = tiny_model()
+    store = ask(tmp_path, lm, site=site, tokens=300)
+    assert site_of(store.record) == site and store.record["site"] == f"output of the {words} of decoder block 1"
+    for i in range(0, 300, 20):
+        row, position = store.context_of(i)
+        alone = read_layer(lm, row[None, : position + 1], 1, site=site)[0, -1]
+        torch.testing.assert_close(store[i], alone, rtol=2e-3, atol=2e-3)
+
+
+def test_the_keys_of_stores_that_were_made_before_there_were_other_hook_points_hold(tmp_path, monkeypatch):
+    """Worked out by the version before: what was harvested need not be harvested again."""
+    monkeypatch.setattr(torch, "__version__", "2.13.0")
+    monkeypatch.setattr(activations.transformers, "__version__", "5.23.0")
+    monkeypatch.setattr(activations, "fingerprint", lambda lm: "0123456789abcdef")
+    assert ask(tmp_path).folder.name == "08d28837377483b2"
+    assert site_of(ask(tmp_path).record) == "residual"
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 15, 16, 777])
@@ -111,6 +131,8 @@ def test_asked_again_it_is_opened_and_every_setting_makes_another(tmp_path, monk
         ask(tmp_path, **change).folder
         for change in (
             {"layer": 2},
+            {"site": "mlp"},
+            {"site": "attention"},
             {"tokens": 999},
             {"context": 17},
             {"batch": 3},
@@ -120,7 +142,7 @@ def test_asked_again_it_is_opened_and_every_setting_makes_another(tmp_path, monk
             {"lm": tiny_model(bos=True)},
         )
     ]
-    assert len({first.folder, *others}) == 9
+    assert len({first.folder, *others}) == 11
 
 
 KILLED = """
@@ -155,7 +177,7 @@ def test_killed_harvest_resumes_to_the_same_bytes(tmp_path, store, monkeypatch):
     monkeypatch.setattr(activations, "read_layer", lambda *args: calls.append(1) or read_layer(*args))
     resumed = ask(tmp_path)
     monkeypatch.undo()
-    assert 0 < len(calls) < len(activations._like_lengths(np.diff(store._row_starts), 32)) - 8  # nine were kept
+    assert 0 < len(calls) < len(activations.like_lengths(np.diff(store._row_starts), 32)) - 8  # nine were kept
     for name in ("activations.bin", "rows.safetensors", "record.json"):
         assert (resumed.folder / name).read_bytes() == (store.folder / name).read_bytes()
     assert not (tmp_path / f"{final.name}.partial").exists()
@@ -202,7 +224,7 @@ def test_too_few_tokens_says_how_many_there_are(tmp_path):
     assert len(ask(tmp_path, texts=["w1 w2 w3 w4 w5 w6", "w1", "w1 w2 w3 w4 w5 w6"], tokens=10)) == 10
 
 
-@pytest.mark.parametrize("value, message", [(float("nan"), "layer 1 of 'tiny' in float32 is NaN"), (1e6, "float16")])
+@pytest.mark.parametrize("value, message", [(float("nan"), "block 1 .* of 'tiny' in float32 is NaN"), (1e6, "float16")])
 def test_numbers_that_cannot_be_kept_are_named(tmp_path, value, message):
     lm = tiny_model()
     with torch.no_grad():
@@ -215,6 +237,7 @@ def test_numbers_that_cannot_be_kept_are_named(tmp_path, value, message):
     "change, message",
     [
         ({"layer": 3}, "from 0 to 2"),
+        ({"site": "heads"}, "site='heads'; choose from residual, mlp, attention"),
         ({"tokens": 0}, "at least 1"),
         ({"batch": 0}, "at least 1"),
         ({"context": 1}, "2 to 64"),

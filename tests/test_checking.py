@@ -32,6 +32,16 @@ def test_what_is_at_odds_is_named():
     assert "output of layer 4" in found and "layer 5" in found
     (found,) = checking.at_odds(sae, ABOUT | {"site": "mlp_out", "layer": None}, model="gemma-2-2b", layer=4, d_model=8)
     assert "mlp_out" in found and "residual stream" in found
+    (found,) = checking.at_odds(sae, ABOUT, model="gemma-2-2b", layer=4, d_model=8, site="mlp")
+    assert "hook_resid_pre" in found and "output of the MLP of decoder block 4" in found
+    mlp = ABOUT | {"site": "blocks.4.hook_mlp_out"}
+    assert checking.at_odds(sae, mlp, model="gemma-2-2b", layer=4, d_model=8, site="mlp") == []
+    found = checking.at_odds(sae, mlp, model="gemma-2-2b", layer=3, d_model=8)
+    assert len(found) == 2 and "layer 4" in found[0] and "hook_mlp_out" in found[1]
+    (found,) = checking.at_odds(sae, mlp, model="gemma-2-2b", layer=4, d_model=8, site="mlp", norms_after=True)
+    assert "stands after one more norm" in found and "before that norm" in found
+    module = ABOUT | {"site": "model.layers.4.mlp"}
+    assert checking.at_odds(sae, module, model="gemma-2-2b", layer=4, d_model=8, site="mlp", norms_after=True) == []
     (found,) = checking.at_odds(sae, ABOUT | {"scale": "expected"}, model="gemma-2-2b", layer=4, d_model=8)
     assert "scaled before they reach it (expected)" in found
     with pytest.raises(ValueError, match=r"reads activations of width 8; layer 4 of 'gpt2' gives 9.*google/gemma-2-2b"):

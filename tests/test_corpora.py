@@ -46,6 +46,37 @@ def test_local_files_load_without_empty_texts(tmp_path, kind, monkeypatch):
     assert load_texts(str(path), seed=None)["text"][:] == ["one", "two"]
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "folder", "wikipedia-en"])
+def test_a_stream_gives_the_texts_of_the_set(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    file = {"jsonl": tmp_path / "set.jsonl", "folder": tmp_path / "set" / "train.jsonl"}.get(kind)
+    name = {"jsonl": str(file), "folder": str(tmp_path / "set")}.get(kind, kind)
+    if file:
+        file.parent.mkdir(exist_ok=True)
+        rows = [{"text": text, "label": 1} for text in ("one", "", "two", None, " ", "three")]
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        assert [row["text"] for row in load_texts(name, streaming=True, seed=None)] == ["one", "two", "three"]
+    stream = load_texts(name, streaming=True)
+    assert isinstance(stream, datasets.IterableDataset) and stream.info.description == name
+    texts = [row["text"] for row in stream]
+    assert sorted(texts) == sorted(load_texts(name)["text"]) and texts == [row["text"] for row in stream]
+    assert [row["text"] for row in load_texts(name, streaming=True, limit=2)] == texts[:2]
+    if not file:
+        assert [row["text"] for row in load_texts(name, streaming=True, seed=1)] != texts
+        assert stream.info.license == CREDITS[name]
+
+
+def test_a_stream_may_hold_the_text_in_another_column_and_must_hold_some(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    file = tmp_path / "a.jsonl"
+    file.write_text(json.dumps({"text": "not this", "review": "this"}))
+    assert [row["text"] for row in load_texts(str(file), column="review", streaming=True)] == ["this"]
+    with pytest.raises(ValueError, match="no column 'body': name one of text, review"):
+        load_texts(str(file), column="body", streaming=True)
+    with pytest.raises(ValueError, match="'no-such-set-anywhere'.*wikipedia-en"):
+        load_texts("no-such-set-anywhere", streaming=True)
+
+
 def test_another_column_can_hold_the_text(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     file = tmp_path / "a.jsonl"

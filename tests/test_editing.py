@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, Gemma2Config, GPTNeoXConfig
 from saelite import evaluations
 from saelite.editing import Editing
 from saelite.facts import Facts, KnownFacts, known_facts
-from saelite.models import LanguageModel, layers
+from saelite.models import LanguageModel, module_at
 from saelite.prompts import Prompts
 
 SMALL = {"pairs": 12, "steps": 4, "batch": 6, "dimensions": 4}
@@ -57,8 +57,8 @@ def editing(lm):
     return Editing(lm, made_up(lm), layer=1, **SMALL)
 
 
-def slowly(lm, prompt, entity, layer, x=None):
-    """Layer's output at the entity's last token, and the answer's logits with `x` in its place: the whole model."""
+def slowly(lm, prompt, entity, layer, x=None, site="residual"):
+    """What a hook point gives at the entity's last token, and the answer with `x` in its place: the whole model."""
     before, after = prompt.split("{city}")
     ids = lm.tokenizer(before + entity + after)["input_ids"]
     place = len(lm.tokenizer(before + entity)["input_ids"]) - 1
@@ -71,7 +71,7 @@ def slowly(lm, prompt, entity, layer, x=None):
             hidden[0, place] = x
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
-    handle = layers(lm.model)[layer].register_forward_hook(hook)
+    handle = module_at(lm, layer, site).register_forward_hook(hook)
     logits = lm.model(torch.tensor([ids]), use_cache=False).logits[0, -1]
     handle.remove()
     return found[0], logits
@@ -92,20 +92,21 @@ CONFIGS = {
 
 @pytest.mark.parametrize("kind", CONFIGS)
 @pytest.mark.parametrize("layer", [0, 1, 2])
-def test_answers_from_the_kept_prefix_are_those_of_the_whole_model(kind, layer):
+@pytest.mark.parametrize("site", ["residual", "mlp", "attention"])
+def test_answers_from_the_kept_prefix_are_those_of_the_whole_model(kind, layer, site):
     lm = tiny()
     if CONFIGS[kind]:
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(CONFIGS[kind]()).eval().requires_grad_(False)
         lm = LanguageModel(model, lm.tokenizer, kind, torch.device("cpu"), torch.float32, 3, 16)
-    prompts = Prompts(lm, made_up(lm), layer)
+    prompts = Prompts(lm, made_up(lm), layer, site)
     chosen = [0, 20, 21, 25, len(ENTITIES) + 20, len(prompts.row) - 1]  # names of one to three tokens, each prompt
     edited = torch.randn(len(chosen), 16, generator=torch.Generator().manual_seed(0))
     facts = list(prompts.row)
     logits = prompts.answers(torch.tensor(chosen), edited)
     for i, row in enumerate(chosen):
         attribute, entity = facts[row]
-        x, expected = slowly(lm, PROMPTS[attribute], entity, layer, edited[i])
+        x, expected = slowly(lm, PROMPTS[attribute], entity, layer, edited[i], site)
         torch.testing.assert_close(prompts.x[row], x, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(logits[i], expected, rtol=1e-4, atol=1e-4)
 

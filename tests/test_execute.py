@@ -186,6 +186,16 @@ def test_a_notebook_that_differs_from_its_source_is_refused(project):
         execute.find_notebook(notebook)
 
 
+def test_a_dry_run_lists_parameters_and_runs_nothing(project, capsys):
+    write_notebook(project / "notebooks" / "01_a.ipynb", "raise SystemExit")
+    assert run(project, "--dry-run", "-p", "samples", "7") == 0
+    printed = capsys.readouterr().out
+    assert "01_a: 1 of 7 parameters are not the default" in printed
+    assert "samples = 7  (default 3)" in printed and "depths = [1]\n" in printed and "layer = None\n" in printed
+    assert not list(project.rglob("*.run.json")) and not (project / "out" / "01_a.ipynb").exists()
+    assert run(project, "--dry-run", "-p", "sampels", "7") == 2
+
+
 def test_prepare_only_writes_parameters_and_runs_nothing(project):
     write_notebook(project / "notebooks" / "01_a.ipynb", "raise RuntimeError")
     assert run(project, "--prepare-only", "-p", "samples", "2") == 0

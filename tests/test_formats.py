@@ -95,6 +95,43 @@ def test_our_own_is_read_too(tmp_path):
 # What is refused
 
 
+@pytest.mark.parametrize(
+    "hook, place",
+    [
+        ("blocks.5.hook_resid_post", "residual"),
+        ("blocks.5.hook_resid_pre", "residual"),
+        ("resid_post_layer_8", "residual"),
+        ("layers.4", "residual"),
+        ("layer_12", "residual"),
+        ("transformer.h.3", "residual"),
+        ("blocks.5.hook_mlp_out", "mlp"),
+        ("layers.4.mlp", "mlp"),
+        ("transformer.h.3.mlp", "mlp"),
+        ("layer_12/mlp_out", "mlp"),
+        ("blocks.5.hook_attn_out", "attention"),
+        ("model.layers.4.self_attn", "attention"),
+        ("transformer.h.3.attn", "attention"),
+        ("gpt_neox.layers.3.attention", "attention"),
+        ("blocks.5.attn.hook_z", "other"),
+        ("blocks.5.hook_resid_mid", "other"),
+        ("blocks.5.mlp.hook_post", "other"),
+        ("blocks.5.ln2.hook_normalized", "other"),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_a_hooks_name_tells_the_hook_point(hook, place):
+    assert formats.place_of(hook) == place
+
+
+def test_the_repository_tells_gemma_scopes_hook_point(tmp_path):
+    for kind, place in (("res", "residual"), ("mlp", "mlp"), ("att", "other")):
+        folder = tmp_path / f"models--google--gemma-scope-2b-pt-{kind}" / "snapshots" / "0" / "layer_12"
+        shutil.copytree(FOREIGN / "gemma-scope" / "layer_12", folder)
+        about = formats.read(folder)[1]
+        assert about["layer"] == 12 and formats.place_of(about["site"]) == place
+
+
 def copy_of(name, tmp_path):
     return Path(shutil.copytree(FOREIGN / name, tmp_path / Path(name).name))
 
@@ -111,6 +148,7 @@ def rewrite(path, **changes):
         ("saelens-standard", {"normalize_activations": "layer_norm"}, "normalize_activations='layer_norm'"),
         ("saelens-standard", {"reshape_activations": "hook_z"}, "reshape_activations='hook_z'"),
         ("saelens-5-standard", {"hook_point": "blocks.3.attn.hook_z"}, "hook_z"),
+        ("saelens-standard", {"metadata": {"hook_name": "blocks.3.attn.hook_z"}}, "hook_z"),
         ("saelens-5-standard", {"finetuning_scaling_factor": True}, "finetuning_scaling_factor=True"),
         ("saelens-topk", {"k": 2.5}, "k is 2.5"),
         ("saelens-topk", {"k": 100}, "cannot keep 100 of 12"),

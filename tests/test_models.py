@@ -4,17 +4,32 @@ import importlib.util
 
 import pytest
 import torch
+from tiny import tiny_model
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
+    Gemma3TextConfig,
     GemmaConfig,
     GPT2Config,
     GPTNeoXConfig,
     LlamaConfig,
+    MixtralConfig,
+    OPTConfig,
 )
 
 from saelite import models
-from saelite.models import LanguageModel, check_layer, fingerprint, layers, load_model, read_layer
+from saelite.models import (
+    SITES,
+    LanguageModel,
+    check_layer,
+    fingerprint,
+    layers,
+    load_model,
+    norms_after,
+    read_input,
+    read_layer,
+    site_of,
+)
 
 SMALL = {
     "vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32,
@@ -27,7 +42,14 @@ CONFIGS = {
     "gpt_neox": GPTNeoXConfig(**SMALL),
     "gemma": GemmaConfig(**SMALL, **HEADS),
     "gemma2": Gemma2Config(**SMALL, **HEADS, sliding_window=4),
+    "gemma3": Gemma3TextConfig(**SMALL, **HEADS, sliding_window=4),
+    "mixtral": MixtralConfig(**SMALL, **HEADS, num_local_experts=2),
 }
+INSIDE = {
+    "llama": ("mlp", "self_attn"), "gpt2": ("mlp", "attn"), "gpt_neox": ("mlp", "attention"),
+    "gemma": ("mlp", "self_attn"), "gemma2": ("mlp", "self_attn"), "gemma3": ("mlp", "self_attn"),
+    "mixtral": ("mlp", "self_attn"),
+}  # fmt: skip
 
 
 def tiny(kind: str) -> LanguageModel:
@@ -61,6 +83,90 @@ def test_every_layer_equals_the_whole_pass_with_and_without_padding(lm):
             read = read_layer(lm, ids, layer, attention_mask)
             assert read.shape == (3, 12, 16)
             torch.testing.assert_close(read, expected[layer], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("place, site", [(0, "mlp"), (1, "attention")])
+def test_a_hook_point_inside_a_block_equals_a_hook_in_the_whole_pass(lm, place, site):
+    ids = torch.randint(0, 50, (3, 12))
+    for layer in range(4):
+        found, read = [], []
+        block = layers(lm.model)[layer]
+        hooks = [
+            block.get_submodule(INSIDE[lm.name][place]).register_forward_hook(lambda m, i, o, to=found: to.append(o)),
+            block.register_forward_pre_hook(lambda m, i, to=read: to.append(i[0])),
+        ]
+        lm.model(ids, use_cache=False)
+        [hook.remove() for hook in hooks]
+        expected = found[0][0] if isinstance(found[0], tuple) else found[0]
+        assert expected.shape == (3, 12, 16)
+        torch.testing.assert_close(read_layer(lm, ids, layer, site=site), expected, rtol=0, atol=0)
+        torch.testing.assert_close(read_input(lm, ids, layer), read[0], rtol=0, atol=0)
+
+
+def test_what_a_block_adds_are_its_sub_modules_outputs_unless_it_norms_them(lm):
+    """The table in `module_at`: the last block's residual stream less its input is the sum of the two, or is not."""
+    ids, layer = torch.randint(0, 50, (2, 9)), 3
+    added = read_layer(lm, ids, layer) - read_input(lm, ids, layer)
+    both = read_layer(lm, ids, layer, site="mlp") + read_layer(lm, ids, layer, site="attention")
+    normed = norms_after(lm, layer, "mlp")
+    assert normed == norms_after(lm, layer, "attention") == (lm.name in ("gemma2", "gemma3"))
+    assert torch.allclose(added, both, atol=1e-5) != normed and not norms_after(lm, layer, "residual")
+
+
+@pytest.mark.parametrize("site", ["mlp", "attention"])
+def test_reading_inside_a_block_stops_there(lm, site):
+    after = []
+    inside = INSIDE[lm.name][0]  # after the attention in all kinds
+    hooks = [block.register_forward_hook(lambda *_: after.append(1)) for block in layers(lm.model)[2:]]
+    if site == "attention":
+        hooks.append(layers(lm.model)[1].get_submodule(inside).register_forward_hook(lambda *_: after.append(1)))
+    read_layer(lm, torch.ones(1, 5, dtype=torch.long), 1, site=site)
+    [hook.remove() for hook in hooks]
+    assert not after
+
+
+def test_a_hook_point_that_is_not_there_is_refused_by_name():
+    with pytest.raises(ValueError, match="site='heads'; choose from residual, mlp, attention"):
+        check_layer(tiny("llama"), 1, "heads")
+    config = OPTConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, ffn_dim=32, word_embed_proj_dim=16
+    )
+    model = AutoModelForCausalLM.from_config(config).eval()
+    lm = LanguageModel(model, None, "opt", torch.device("cpu"), torch.float32, n_layers=2, d_model=16)
+    with pytest.raises(
+        ValueError, match="site='mlp' is not in layer 1 of 'opt'.*OPTDecoderLayer has none of mlp, .*fc1"
+    ):
+        read_layer(lm, torch.ones(1, 3, dtype=torch.long), 1, site="mlp")
+    assert read_layer(lm, torch.ones(1, 3, dtype=torch.long), 1, site="attention").shape == (1, 3, 16)
+
+
+def test_a_record_names_its_hook_point():
+    assert [site_of({"layer": 7, "site": words.format(layer=7)}) for words in SITES.values()] == list(SITES)
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_autocast_reads_a_float32_model_in_bfloat16(lm, site):
+    ids = torch.randint(0, 50, (2, 8))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low = read_layer(lm, ids, 2, site=site)
+    exact = read_layer(lm, ids, 2, site=site)
+    assert not torch.equal(low.float(), exact)
+    torch.testing.assert_close(low.float(), exact, rtol=0.05, atol=0.05 * exact.abs().max().item())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_a_folder_is_loaded_in_the_type_and_on_the_device_that_are_asked_for(tmp_path, dtype):
+    made = tiny_model()
+    made.model.save_pretrained(tmp_path)
+    made.tokenizer.save_pretrained(tmp_path)
+    lm = load_model(str(tmp_path), device="cpu", dtype=dtype)
+    assert lm.dtype == getattr(torch, dtype) and {p.dtype for p in lm.model.parameters()} == {lm.dtype}
+    assert {p.device for p in lm.model.parameters()} == {torch.device("cpu")}
+    for site in SITES:
+        read = read_layer(lm, torch.tensor([[3, 1, 4]]), 1, site=site)
+        assert read.dtype == lm.dtype
+        expected = read_layer(made, torch.tensor([[3, 1, 4]]), 1, site=site)
+        torch.testing.assert_close(read.float(), expected, rtol=0.03, atol=0.03 * expected.abs().max().item())
 
 
 def test_right_padding_needs_no_mask(lm):

@@ -48,8 +48,20 @@ def test_every_parameter_has_a_type_a_fitting_default_and_a_comment(source):
         execute.check_parameters(notebook, {parameter.target.id: ast.literal_eval(parameter.value)})
 
 
-def test_quick_parameters_fit_the_notebooks():
-    execute.plan([source.with_suffix(".ipynb") for source in SOURCES], file=ROOT / "book" / "params" / "quick.yaml")
+@pytest.mark.parametrize("file", ["quick.yaml", "paper.yaml"])
+def test_kept_parameters_fit_the_notebooks(file):
+    execute.plan([source.with_suffix(".ipynb") for source in SOURCES], file=ROOT / "book" / "params" / file)
+
+
+def test_the_papers_setting_is_one_in_all_chapters():
+    """Same settings, same cache keys: what one chapter has trained, the next one reads."""
+    chapters = yaml.safe_load((ROOT / "book" / "params" / "paper.yaml").read_text())
+    reads_a_model = {source.stem for source in SOURCES if "harvest_context" in parameters_of(source)}
+    assert set(chapters) == reads_a_model
+    for name in ("model", "layer", "site", "texts", "harvest_context", "lr", "batch_size"):
+        assert len({chapter[name] for chapter in chapters.values()}) == 1, name
+    for name in ("tokens", "train_tokens", "expansion", "l0", "architectures"):
+        assert len({str(chapter[name]) for chapter in chapters.values() if "train_tokens" in chapter}) == 1, name
 
 
 def parameters_of(source):

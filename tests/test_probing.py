@@ -27,6 +27,15 @@ def labelled(labels=("a", "b", "c"), train=20, test=10, task="letters", seed=0):
     return pd.DataFrame(rows).drop_duplicates("text", ignore_index=True)
 
 
+def test_what_is_probed_is_the_hook_point_that_was_asked_for():
+    lm = tiny_model()
+    stores = [made(lm, site=site).store for site in ("residual", "mlp", "attention")]
+    for store, site in zip(stores, ("residual", "mlp", "attention"), strict=True):
+        row, position = store.context_of(5)
+        alone = read_layer(lm, row[None, : position + 1], 1, site=site)[0, -1]
+        torch.testing.assert_close(store[5], alone, rtol=2e-3, atol=2e-3)
+
+
 def made(lm=None, texts=None, **changed):
     settings = {"layer": 1, "context": 12, "k": (1, 3), "draws": 2, "progress": False} | changed
     return Probing(lm or tiny_model(), labelled() if texts is None else texts, **settings)

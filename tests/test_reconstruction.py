@@ -8,18 +8,19 @@ from torch.nn.functional import cross_entropy
 from saelite.activation_functions import TopK
 from saelite.activations import harvest
 from saelite.metrics import explained_variance
-from saelite.models import layers
+from saelite.models import module_at
 from saelite.reconstruction import EV, KL, LOSS, RECOVERED_MEAN, RECOVERED_ZERO, Reconstruction
 from saelite.sae import SAE
 from saelite.statistics import summarise
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
+@pytest.fixture(scope="module", params=["residual", "mlp", "attention"])
+def made(request, tmp_path_factory):
     lm = tiny_model()
     store = harvest(
-        lm, tiny_texts(), layer=1, tokens=1500, context=16, batch=2, progress=False, folder=tmp_path_factory.mktemp("s")
-    )
+        lm, tiny_texts(), layer=1, site=request.param, tokens=1500, context=16, batch=2, progress=False,
+        folder=tmp_path_factory.mktemp("s"),
+    )  # fmt: skip
     sae = SAE(16, 64, TopK(4)).eval()
     sae.calibrate(store.train[:500])
     return lm, store, sae, Reconstruction(lm, store, tokens=100, l0=4, d_sae=64)
@@ -47,14 +48,14 @@ def test_scores_are_those_of_the_whole_model_with_a_hook(made, ablate):
         clean = lm.model(ids[None]).logits[0].log_softmax(-1)
 
         def splice(module, inputs, output, positions=positions):
-            new = output.clone()
+            new = (output[0] if isinstance(output, tuple) else output).clone()
             x = new[0, positions]
             new[0, positions] = torch.zeros_like(x) if ablate else sae(x)
             xs.append(x)
             x_hats.append(new[0, positions])
-            return new
+            return (new, *output[1:]) if isinstance(output, tuple) else new
 
-        handle = layers(lm.model)[1].register_forward_hook(splice)
+        handle = module_at(lm, 1, evaluation.site).register_forward_hook(splice)
         changed = lm.model(ids[None]).logits[0].log_softmax(-1)
         handle.remove()
         for place in positions:
