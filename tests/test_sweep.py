@@ -14,6 +14,7 @@ import nbformat
 import pandas as pd
 import pytest
 import sweep
+import sweep_grid
 
 PARAMETERS = """\
 samples: int = 3  # how many
@@ -49,7 +50,6 @@ def project(tmp_path, monkeypatch):
         (tmp_path / folder).mkdir()
     (tmp_path / "saelite" / "sae.py").write_text("width = 1\n")
     monkeypatch.setattr(execute, "ROOT", tmp_path)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # a sweep changes it
     return tmp_path
 
 
@@ -77,7 +77,7 @@ def started(capsys):
     ],
 )
 def test_values_are_split_at_commas_outside_brackets_and_quotes(text, values):
-    assert sweep.split_values(text) == values
+    assert sweep_grid.split_values(text) == values
 
 
 def test_units_are_all_combinations_each_with_a_safe_folder_of_its_own(tmp_path):
@@ -101,11 +101,11 @@ def test_units_are_all_combinations_each_with_a_safe_folder_of_its_own(tmp_path)
         (["-g", "samples=1,many"], "samples must be int, and 'many' is not"),
         (["-g", "samples=1,,2"], "samples must be int"),
         (["-g", "samples=1", "-g", "samples=2"], "names samples twice"),
-        (["-g", "rate=1e-3,0.001"], "gives the value 0.001 twice"),
+        (["-g", "rate=1e-3,0.001"], "gives rate the value 0.001 twice"),
         (["-g", "depths=[1,2"], "lack a closing ]"),
-        (["-g", "samples=1", "-p", "samples", "2"], "both in -g and in -p"),
+        (["-g", "samples=1", "-p", "samples", "2"], "both in the grid and in -p"),
         (["-g", "samples=1", "-p", "smaples", "2"], "no parameter 'smaples'"),
-        (["-g", "samples=1", "--jobs", "0"], "--jobs must be 1 or more"),
+        (["-g", "samples=1", "--jobs", "0"], "--workers must be 1 or more"),
     ],
 )
 def test_what_cannot_be_run_is_refused_in_one_sentence_before_anything_runs(project, capsys, arguments, message):
@@ -122,11 +122,10 @@ def test_leaves_tidy_tables_and_a_record_and_runs_nothing_twice(project, capsys)
     parameters.write_text("01_a: {samples: 9, rate: 2}")
     command = ["01_a", "-g", "name=x,y", "-g", "depths=[1],[2,3]", "-p", "samples", "4", "-f", parameters]
     assert run(project, *command, "--jobs", "2") == 0
-    assert os.environ["OMP_NUM_THREADS"] == str(max(1, os.cpu_count() // 2))
     assert len(started(capsys)[0]) == 4
 
     out = project / "book" / "results" / "toy"
-    assert sorted(path.name for path in out.iterdir()) == ["record.json", "scores.csv"]
+    assert sorted(path.name for path in out.iterdir()) == ["comparison", "record.json", "scores.csv"]
     lines = (out / "scores.csv").read_text().splitlines()
     assert lines[0] == "name,depths,score,draw,whole"  # `name` once, whole numbers whole
     assert lines[1:3] == ["x,[1],8.0,0,", "x,[1],8.0,1,1"]
@@ -139,12 +138,13 @@ def test_leaves_tidy_tables_and_a_record_and_runs_nothing_twice(project, capsys)
     record = json.loads(text)
     assert record["command"] == (
         "python book/sweep.py notebooks/01_a.ipynb -g name=x,y -g 'depths=[1],[2,3]' -p samples 4 "
-        "-f parameters.yaml --out book/results/toy --jobs 2"
+        "-f parameters.yaml --out book/results/toy --workers 2"
     )
     assert record["notebook"] == "01_a" and record["jobs"] == 2 and record["commit"] is None
     assert record["fixed_parameters"] == {"samples": 4, "rate": 2.0}
     assert record["grid"] == {"name": ["x", "y"], "depths": [[1], [2, 3]]}
     assert record["date"].endswith("+00:00") and record["machine"] == execute.machine()
+    assert [unit.pop("threads") for unit in record["units"]] == [1] * 4
     seconds = [unit.pop("wall_seconds") for unit in record["units"]]
     assert record["units"] == sweep.units(record["grid"])
     assert min(seconds) > 0 and record["total_seconds"] == pytest.approx(sum(seconds))
@@ -218,7 +218,7 @@ while samples > 1 and not (here / "on").exists():
     assert [len(runs(samples)) for samples in (1, 2, 3)] == [1, 2, 2]
     assert list(pd.read_csv(out / "scores.csv")["samples"]) == [1, 1, 2, 2, 3, 3]
     record = (out / "record.json").read_text()
-    assert str(tmp_path) not in record and "--out out --jobs 2 --work work" in json.loads(record)["command"]
+    assert str(tmp_path) not in record and "--out out --workers 2 --work work" in json.loads(record)["command"]
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="needs git")
