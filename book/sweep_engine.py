@@ -145,6 +145,7 @@ def connected(scheduler: str | None, workers: int, folder: Path) -> Iterator[dis
             host="127.0.0.1",
             dashboard_address=None,
             worker_dashboard_address=None,
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},  # or it would ask for port 8787
             silence_logs=logging.CRITICAL,
             local_directory=str(folder),
             preload=["import os; os.setpgrp()"],  # a worker that hears Ctrl-C too would print its stack

@@ -181,25 +181,26 @@ def train_or_load(sae, batches, *, progress=True, **settings):
         "torch": torch.__version__,
     }
     folder = cache.folder() / "saes" / cache.key(**made_of)
-    if folder.exists():
-        loaded, record = checkpoints.load(folder)
-        sae.load_state_dict(loaded.state_dict())
-        sae.eval()
-        return pd.DataFrame(record["history"])
-    wanted = 5 * sum(tensor.nbytes for tensor in sae.state_dict().values())  # the SAE, and a checkpoint twice
-    if shutil.disk_usage(cache.folder()).free < wanted:
-        raise OSError(
-            errno.ENOSPC,
-            f"No room on the disk: training {describe(sae)} needs {wanted / 1e9:.1f} GB in the cache folder. "
-            "Free some space, or set SAELITE_CACHE to a folder on a larger disk",
-            str(cache.folder()),
-        )
-    unfinished = folder.with_suffix(".run")
-    history = train(sae, batches, checkpoint=unfinished, progress=progress, **settings)
-    with contextlib.suppress(FileExistsError):  # another process was asked for the same, and was first
-        checkpoints.save(sae, folder, made_of=made_of, history=history.to_dict("records"))
-    unfinished.unlink(missing_ok=True)
-    return history
+    with cache.only_maker(folder):
+        if folder.exists():
+            loaded, record = checkpoints.load(folder)
+            sae.load_state_dict(loaded.state_dict())
+            sae.eval()
+            return pd.DataFrame(record["history"])
+        wanted = 5 * sum(tensor.nbytes for tensor in sae.state_dict().values())  # the SAE, and a checkpoint twice
+        if shutil.disk_usage(cache.folder()).free < wanted:
+            raise OSError(
+                errno.ENOSPC,
+                f"No room on the disk: training {describe(sae)} needs {wanted / 1e9:.1f} GB in the cache folder. "
+                "Free some space, or set SAELITE_CACHE to a folder on a larger disk",
+                str(cache.folder()),
+            )
+        unfinished = folder.with_suffix(".run")
+        history = train(sae, batches, checkpoint=unfinished, progress=progress, **settings)
+        with contextlib.suppress(FileExistsError):  # another process was asked for the same, and was first
+            checkpoints.save(sae, folder, made_of=made_of, history=history.to_dict("records"))
+        unfinished.unlink(missing_ok=True)
+        return history
 
 
 def _digest(tensor):
