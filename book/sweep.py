@@ -127,7 +127,7 @@ def run(plan: Plan, scheduler: str | None, workers: int, threads: int, retries: 
     progress = sweep_engine.Progress(
         {job["number"]: job["label"] for job in jobs}, {job["number"]: seconds[job["number"]] for job in jobs}
     )
-    with sweep_engine.connected(scheduler, min(workers, len(jobs)), plan.work / ".workers") as client:
+    with sweep_engine.connected(scheduler, min(workers, len(jobs))) as client:
         sweep_engine.run_units(client, jobs, retries, progress)
     if progress.failures:
         share = f"{len(progress.failures)} of {execute.count(len(plan.units), 'unit')}"

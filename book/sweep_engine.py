@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -112,7 +113,7 @@ def memory_of(pid: int) -> int:
 
 
 @contextlib.contextmanager
-def connected(scheduler: str | None, workers: int, folder: Path) -> Iterator[distributed.Client]:
+def connected(scheduler: str | None, workers: int) -> Iterator[distributed.Client]:
     """A client of the scheduler at an address, or of a new one with workers on this machine only.
 
     Raises
@@ -137,6 +138,7 @@ def connected(scheduler: str | None, workers: int, folder: Path) -> Iterator[dis
         return
     quiet = {"logging.distributed": "critical", "distributed.scheduler.http.routes": []}
     with (
+        tempfile.TemporaryDirectory(prefix="sweep-") as folder,
         dask.config.set(quiet | {"distributed.worker.memory.terminate": False}),  # `work` minds what a unit takes
         distributed.LocalCluster(
             n_workers=workers,
@@ -147,7 +149,7 @@ def connected(scheduler: str | None, workers: int, folder: Path) -> Iterator[dis
             worker_dashboard_address=None,
             scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},  # or it would ask for port 8787
             silence_logs=logging.CRITICAL,
-            local_directory=str(folder),
+            local_directory=folder,
             preload=["import os; os.setpgrp()"],  # a worker that hears Ctrl-C too would print its stack
         ) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 PANELS = 12  # figures of a table that are drawn; the table holds the others
-LINES = 8  # more cannot be told apart by colour
+LINES = 10  # more cannot be told apart by colour
 ROWS = 200  # of a table that are shown; results.csv holds all
 
 STYLE = """
@@ -35,65 +35,82 @@ def split_columns(table: pd.DataFrame, grid: dict[str, list[Any]]) -> tuple[str,
     """What to draw along, what tells lines apart, and what to draw.
 
     Along: the first parameter of the grid with several values that is no seed, else the first. Lines: the other
-    parameters that vary, without seeds, whose runs are points of one line, and the columns of text. Drawn: the numbers.
+    parameters that vary, without seeds, whose runs are points of one line, and the columns of text, as far as colours
+    go. Drawn: the numbers.
     """
     varied = [name for name, values in grid.items() if len(values) > 1 and name != "seed"]
     along = (varied or list(grid))[0]
     texts = [name for name in table.columns if name not in grid and not is_numeric_dtype(table[name])]
-    texts = [name for name in texts if 1 < table[name].nunique() <= LINES]
     numbers = [name for name in table.columns if name not in grid and is_numeric_dtype(table[name])]
     numbers = [name for name in numbers if not is_bool_dtype(table[name]) and table[name].notna().any()]
-    return along, [name for name in varied if name != along] + texts, numbers
+    apart: list[str] = []
+    for name in [name for name in varied if name != along] + [name for name in texts if name != "metric"]:
+        lines = table[apart].drop_duplicates().shape[0] if apart else 1
+        if lines < table[[*apart, name]].drop_duplicates().shape[0] <= LINES:
+            apart.append(name)
+    return along, apart, numbers
 
 
 def draw(table: pd.DataFrame, grid: dict[str, list[Any]]) -> tuple[Figure | None, str]:
-    """A panel for each figure: every value a point, and a line through the means of the points above one value.
+    """A panel for each figure, or for each metric of a table with a column `metric`; every value is a point.
 
     Returns
     -------
     (figure, in words what it shows); no figure where there are no numbers.
     """
+    table = table.reset_index(drop=True)
     along, apart, numbers = split_columns(table, grid)
-    while apart and table[apart].drop_duplicates().shape[0] > LINES:
-        apart = apart[:-1]
-    drawn = numbers[:PANELS]
+    panels = [(name, name, table) for name in numbers]
+    if "metric" in table and numbers:
+        panels = [(str(metric), numbers[0], rows) for metric, rows in table.groupby("metric", sort=False)]
+    same = [*grid, *apart, *(["metric"] if "metric" in table else [])]
+    mixed = table.duplicated(list(dict.fromkeys(same))).any()
+    drawn, left_out = panels[:PANELS], panels[PANELS:]
     if not drawn:
         return None, "No figures to draw."
     in_order = is_numeric_dtype(table[along]) and not is_bool_dtype(table[along])
-    values = sorted(table[along].dropna().unique()) if in_order else [str(value) for value in table[along].unique()]
-    places = dict(zip(values, values if in_order else range(len(values)), strict=True))
+    values = sorted(table[along].unique()) if in_order else list(map(str, table[along].unique()))
     across = min(3, len(drawn))
     down = -(-len(drawn) // across)
-    figure = Figure(figsize=(4 * across, 3 * down + 0.6), layout="constrained")
-    lines = list(table.groupby(apart, sort=False, dropna=False)) if apart else [((), table)]
-    for number, name in enumerate(drawn, start=1):
-        axes = figure.add_subplot(down, across, number)
-        for values_apart, rows in lines:
-            rows = rows[[along, name]].dropna()
-            x = rows[along].map(lambda value: places[value if in_order else str(value)]).astype(float)
-            y = rows[name].astype(float)
-            means = y.groupby(x).mean()
-            label = ", ".join(as_label(value) for value in values_apart)
-            (line,) = axes.plot(means.index, means.to_numpy(), label=label)
-            axes.plot(x, y, "o", color=line.get_color(), alpha=0.6, markersize=4)
-        if not in_order:
-            axes.set_xticks(range(len(values)), [as_label(value) for value in values], rotation=20, ha="right")
-        axes.set_xlabel(as_label(along))
-        axes.set_title(as_label(name), fontsize="medium")
+    upright = not in_order and len(values) > 3
+    height = 3 + (0.08 * max(len(as_label(value)) for value in values) if upright else 0)  # inches; labels take room
+    figure = Figure(figsize=(4 * across, height * down + 1), layout="constrained")
+    told_apart = pd.Series("", index=table.index)
     if apart:
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(
-            handles, labels, title=as_label(", ".join(apart)), loc="outside lower center", ncols=min(4, len(labels))
-        )
-    said = f"Each point is a value of a record, the line goes through the means at each {along}"
-    said += f"; lines are told apart by {', '.join(apart)}" if apart else ""
-    left_out = numbers[PANELS:]
-    return figure, said + (f". Not drawn: {', '.join(left_out)}." if left_out else ".")
+        told_apart = table[apart].astype("string").fillna("-").agg(", ".join, axis=1)
+    colours = {label: f"C{number}" for number, label in enumerate(told_apart.unique())}
+    drawn_as = {}
+    for number, (title, name, rows) in enumerate(drawn, start=1):
+        axes = figure.add_subplot(down, across, number)
+        rows = rows.dropna(subset=[name])
+        for label, of_label in rows.groupby(told_apart.loc[rows.index], sort=False):
+            x = of_label[along] if in_order else of_label[along].map(lambda value: values.index(str(value)))
+            x, y = x.astype(float), of_label[name].astype(float)
+            dots = {"alpha": 0.6, "markersize": 4, "rasterized": len(rows) > 500}  # or the page is megabytes
+            (drawn_as[label],) = axes.plot(x, y, "o", color=colours[label], **dots)
+            if not mixed:  # a mean over what is not told apart would mean nothing
+                means = y.groupby(x).mean()
+                axes.plot(means.index, means.to_numpy(), color=colours[label], linewidth=1)
+        if not in_order:
+            axes.set_xticks(range(len(values)), map(as_label, values), rotation=90 if upright else 0)
+        elif len(values) <= 8:
+            axes.set_xticks(values, [f"{value:g}" for value in values])
+        axes.set_xlabel(as_label(along))
+        axes.set_title(as_label(title), fontsize="medium")
+    if apart:
+        labels = list(map(as_label, drawn_as))
+        head = as_label(", ".join(apart))
+        figure.legend(drawn_as.values(), labels, title=head, loc="outside lower center", ncols=min(4, len(labels)))
+    said = f"Each point is a value of a record, above its {along}"
+    said += f"; colours tell {', '.join(apart)} apart" if apart else ""
+    said += "; several records share a colour and place" if mixed else "; lines go through the means"
+    not_drawn = [title for title, _, _ in left_out] + (numbers[1:] if drawn[0][1] != drawn[0][0] else [])
+    return figure, said + (f". Not drawn: {', '.join(not_drawn)}." if not_drawn else ".")
 
 
 def as_label(value: Any) -> str:
     """Short text that matplotlib does not take for a formula."""
-    text = f"{value:g}" if isinstance(value, float) else str(value)
+    text = str(value).strip("[]").replace('"', "")  # a list of one is shown as that one
     return (text if len(text) <= 40 else text[:39] + "…").replace("$", r"\$")
 
 
@@ -117,7 +134,6 @@ def page(title: str, about: dict[str, str], grid: dict[str, list[Any]], tables: 
     tables : the records of all units by the name of their file, a column for each parameter of the grid among them
     """
     parts = [f"<h1>{html.escape(title)}</h1>"]
-    parts += [f"<p>{html.escape(name)}</p><pre>{html.escape(text)}</pre>" for name, text in about.items()]
     for name, table in tables.items():
         table = table.convert_dtypes()
         figure, said = draw(table, grid)
@@ -125,13 +141,18 @@ def page(title: str, about: dict[str, str], grid: dict[str, list[Any]], tables: 
         if figure:
             parts.append(as_image(figure, f"The figures of {name} along the grid, as in the table below. {said}"))
         parts.append(f"<p>{html.escape(said)}</p>")
+        shown = table.head(ROWS).astype(object)
         # pandas escapes names and values
-        shown = table.head(ROWS).to_html(index=False, border=0, na_rep="-", float_format="{:.4g}".format, escape=True)
+        shown = shown.where(shown.notna(), "-").to_html(
+            index=False, border=0, float_format="{:.4g}".format, escape=True
+        )
         parts.append(f'<div class="wide">{shown}</div>')
         if len(table) > ROWS:
             parts.append(f"<p>The first {ROWS} of {len(table)} rows; results.csv holds all.</p>")
     if not tables:
         parts.append("<p>The notebook left no file of records to compare; results.csv says how its units ran.</p>")
+    parts.append("<h2>How it was made</h2>")
+    parts += [f"<p>{html.escape(name)}</p><pre>{html.escape(text)}</pre>" for name, text in about.items()]
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
