@@ -34,8 +34,7 @@ from distributed.system import MEMORY_LIMIT
 MEMORY_OF_A_UNIT = 4e9  # bytes; room for a notebook that reads the embedded language model
 TIDYING = 30  # seconds that a unit has to end its kernel before it is left to itself
 
-# `work` travels to the workers as code, so that these need not find this file by name
-cloudpickle.register_pickle_by_value(sys.modules[__name__])
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # for `Carried`
 
 
 def workers_that_fit(threads: int = 1) -> int:
@@ -112,6 +111,19 @@ def memory_of(pid: int) -> int:
 # In the sweep
 
 
+class Carried:
+    """A function of this file that travels as code, so that scheduler and workers need not find the file by name."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, *arguments):
+        return self.function(*arguments)
+
+    def __reduce__(self):
+        return cloudpickle.loads, (cloudpickle.dumps(self.function),)
+
+
 @contextlib.contextmanager
 def connected(scheduler: str | None, workers: int) -> Iterator[distributed.Client]:
     """A client of the scheduler at an address, or of a new one with workers on this machine only.
@@ -168,10 +180,10 @@ def run_units(client: distributed.Client, jobs: list[dict[str, Any]], retries: i
     topic = f"sweep-{uuid.uuid4().hex[:8]}"
     told: queue.SimpleQueue[tuple] = queue.SimpleQueue()
     client.subscribe_topic(topic, told.put)
-    waiting = {
-        job["number"]: client.submit(work, job | {"topic": topic}, key=f"{topic}-{job['number']}", retries=retries)
-        for job in jobs
-    }
+    waiting = {}
+    for job in jobs:
+        how = {"key": f"{topic}-{job['number']}", "retries": retries}
+        waiting[job["number"]] = client.submit(Carried(work), job | {"topic": topic}, **how)
     address = client.scheduler.address
     try:
         while waiting:

@@ -122,7 +122,7 @@ def test_a_worker_that_is_killed_loses_no_unit_and_a_scheduler_that_goes_is_told
     told = {}
     try:
         eventually(at.exists)
-        killer = threading.Thread(target=kill_a_worker)
+        killer = threading.Thread(target=kill_a_worker, daemon=True)
         killer.start()
         assert run("samples=1,2") == 0
         killer.join()
@@ -132,7 +132,7 @@ def test_a_worker_that_is_killed_loses_no_unit_and_a_scheduler_that_goes_is_told
         record = (tmp_path / "out" / "record.json").read_text()
         assert "--scheduler ADDRESS" in record and "127.0.0.1" not in record
 
-        killer = threading.Thread(target=kill_the_scheduler)
+        killer = threading.Thread(target=kill_the_scheduler, daemon=True)
         killer.start()
         assert run("samples=1,2,3") == 1
         killer.join()
