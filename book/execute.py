@@ -28,10 +28,12 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import datetime
 import hashlib
 import importlib.metadata
 import json
+import logging
 import multiprocessing
 import os
 import platform
@@ -110,6 +112,19 @@ def declared_parameters(notebook: Path) -> dict[str, Any]:
                 elif isinstance(line, ast.Assign):
                     declared |= {target.id: Any for target in line.targets}
     return declared
+
+
+def default_parameters(notebook: Path) -> dict[str, Any]:
+    """The values in the cell tagged `parameters`, as far as they are written out."""
+    defaults = {}
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            for line in ast.parse(cell.source).body:
+                if isinstance(line, (ast.AnnAssign, ast.Assign)) and line.value is not None:
+                    target = line.target if isinstance(line, ast.AnnAssign) else line.targets[0]
+                    with contextlib.suppress(ValueError):  # it is computed
+                        defaults[target.id] = ast.literal_eval(line.value)
+    return defaults
 
 
 def check_parameters(notebook: Path, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -247,7 +262,8 @@ def machine() -> dict[str, Any]:
     if Path("/proc/cpuinfo").is_file():
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
-    versions = {"python": platform.python_version(), "torch": importlib.metadata.version("torch")}
+    versions = {"python": platform.python_version()}
+    versions |= {name: importlib.metadata.version(name) for name in ("torch", "transformers", "numpy", "saelite")}
     return {"cpu": cpu, "cores": os.cpu_count(), "system": platform.system(), **versions}
 
 
@@ -282,8 +298,10 @@ def prepare(notebook: Path, parameters: dict[str, Any], out: Path) -> None:
     write_atomically(nbformat.writes(clean(prepared)) + "\n", out / notebook.name)
 
 
-def _work(notebook: Path, parameters: dict[str, Any], unfinished: Path, results: Path, channel) -> None:
+def _work(notebook: Path, parameters: dict[str, Any], unfinished: Path, results: Path, channel, log: bool) -> None:
     """What a notebook's own process does: run it, telling of each cell, and write it cleaned to `unfinished`."""
+    if log:
+        logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(message)s")
     os.setsid()  # Ctrl-C is the parent's to hear; it ends this process
     os.environ |= KERNEL_ENVIRONMENT | {"SAELITE_RESULTS": str(results)}
 
@@ -312,6 +330,7 @@ def _work(notebook: Path, parameters: dict[str, Any], unfinished: Path, results:
             engine_name="telling",
             cwd=str(notebook.parent),
             progress_bar=False,
+            log_output=log,
             coalesce_streams=True,  # in how many pieces a cell's print arrives is chance
             extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # how a kernel starts and ends is no news
         )
@@ -368,8 +387,16 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def run(notebook: Path, parameters: dict[str, Any], key: str, out: Path, results: Path, progress: Progress) -> None:
-    """Run one notebook in a process of its own and record it.
+def run(
+    notebook: Path,
+    parameters: dict[str, Any],
+    key: str,
+    out: Path,
+    results: Path,
+    progress: Progress,
+    log: bool = False,
+) -> None:
+    """Run one notebook in a process of its own and record it; with `log`, print what its cells print.
 
     Raises
     ------
@@ -387,7 +414,7 @@ def run(notebook: Path, parameters: dict[str, Any], key: str, out: Path, results
 
     fresh = multiprocessing.get_context("spawn")
     receiver, sender = fresh.Pipe(duplex=False)
-    process = fresh.Process(target=_work, args=(notebook, parameters, unfinished, results, sender), daemon=True)
+    process = fresh.Process(target=_work, args=(notebook, parameters, unfinished, results, sender, log), daemon=True)
     process.start()
     sender.close()
     source, outcome = "", None
@@ -429,6 +456,7 @@ def run(notebook: Path, parameters: dict[str, Any], key: str, out: Path, results
         "wall_seconds": round(progress.seconds(), 1),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": machine(),
+        "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),
         "results": {path.relative_to(results).as_posix(): file_hash(path) for path in sorted(written)},
     }
     write_atomically(json.dumps(about, indent=2) + "\n", record)
@@ -444,8 +472,8 @@ def run_all(
     jobs : list of (notebook, parameters), as `plan` makes it
     out : folder of the executed notebooks and their records
     results : folder that the notebooks find in SAELITE_RESULTS, default `out/results`
-    unit : what to call a run that is one unit of a sweep (`sweep.py`). Others may run beside it, so its lines stand by
-        themselves; and reference runs are left out of its key, since they are made of such units.
+    unit : what to call a run that is one unit of a sweep (`sweep.py`). What it prints is for its log, so its lines
+        stand by themselves; and reference runs are left out of its key, since they are made of such units.
 
     Returns
     -------
@@ -471,7 +499,7 @@ def run_all(
         last_time = [record["wall_seconds"] for record in records(out) if record["notebook"] == notebook.stem]
         progress = Progress(label, len(jobs) - number, last_time[0] if last_time else None, unit is not None)
         try:
-            run(notebook, parameters, key, out, results, progress)
+            run(notebook, parameters, key, out, results, progress, log=unit is not None)
         except BaseException:
             progress.end(f"stopped after {clock(progress.seconds())}")
             raise

@@ -1,203 +1,138 @@
 """Run one notebook once for every combination of some parameters' values, and keep what it found in small tables.
 
-    python book/sweep.py 02_synthetic_recovery -g "cells=[constant TopK],[variable TopK]" -g seed=0,1,2 \\
-        -p samples 50000000 --out book/results/synthetic --jobs 2
+    python book/sweep.py notebooks/06_soft_frozen_decoder.ipynb -g tau=0.5,0.8,0.95 -g seed=0,1,2 --out runs/tau
+    python book/sweep.py 02_synthetic_recovery -g "cells=[constant TopK],[variable TopK]" -p samples 50000000 \\
+        --grid seeds.yaml --out book/results/synthetic --workers 2
 
-This makes *reference runs*: what takes too long for every build of the book is run once, and later notebooks and pages
-read it from `book/results/`. Each combination is a *unit*, run by `execute.py` in a folder of its own under `--work`
-(`_build/sweeps/NOTEBOOK`). When all units are done, there are in `--out`:
+Each combination is a *unit*, run with papermill in a process and a folder of its own under `--work`
+(`_build/sweeps/NOTEBOOK`), with its log beside it. Several run at a time, on workers of this machine or, with
+`--scheduler`, on those of a Dask scheduler elsewhere. `--dry-run` lists the units, what is done, and what the rest will
+take. When all are done, there are in `--out`, a folder or a remote place that papermill can write:
 
 NAME.csv
     for every JSON file of flat records that the notebook leaves in SAELITE_RESULTS, the records of all units in one
     table: first a column for each parameter of the grid, then theirs
 record.json
-    how they were made: command, parameters, commit, date, machine, seconds
+    how they were made: command, parameters, commit, date, machine, threads, seconds
+comparison/
+    index.html, a page with a figure and a table for each NAME; results.csv and results.parquet, all records of all
+    units in one table with every parameter, the versions and the times
 
 Stop with Ctrl-C and resume with the same command: units that had finished are not run again, unless the notebook or the
-code has changed. If a unit fails, the others still run, and no table is written: one with holes would mislead. Two
-sweeps of one notebook at the same time need each a `--work` of its own.
+code has changed. If a unit fails it is tried again as often as `--retries` says, and keeps its half-executed notebook;
+the others still run, and no table is written: one with holes would mislead. If a worker dies, its unit runs again.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import itertools
 import json
-import multiprocessing
-import os
-import re
 import shlex
-import signal
+import statistics
 import subprocess
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 import execute
-import pandas as pd
+import sweep_engine
+import sweep_places
+from sweep_grid import describe, folder_of, read_grid, units
+from sweep_tables import everything, gather, record_of
 
-CLOSING = {"[": "]", "(": ")", "{": "}", "'": "'", '"': '"'}
 CHANGES = " + changes"
 
-# What is asked for
+
+class Plan:
+    """What is to be run: the notebook, its parameters, and where each unit stands."""
+
+    def __init__(self, notebook: Path, fixed: dict[str, Any], grid: dict[str, list[Any]], work: Path):
+        self.notebook, self.fixed, self.grid, self.work = notebook, fixed, grid, work
+        self.units = units(grid)
+        self.folders = [folder_of(unit, work) for unit in self.units]
+        self.labels = [f"[{i}/{len(self.units)}] {describe(unit)}" for i, unit in enumerate(self.units, start=1)]
+        self.keys = [execute.run_key(notebook, fixed | u, f, references=False) for u, f in self.with_folders()]
+        self.current = [
+            execute.is_current(notebook, key, folder, folder / "results")
+            for key, folder in zip(self.keys, self.folders, strict=True)
+        ]
+
+    def with_folders(self) -> list[tuple[dict[str, Any], Path]]:
+        return list(zip(self.units, self.folders, strict=True))
+
+    def seconds(self) -> tuple[list[float | None], int]:
+        """What each unit took, or should take, and how many finished units of this notebook say so.
+
+        A unit that never ran takes the median of those that had the same parameters outside the grid.
+        """
+        earlier = {
+            path.parent: json.loads(path.read_text(encoding="utf-8"))
+            for path in self.work.glob(f"*/{self.notebook.stem}.run.json")
+        }
+        alike = [
+            record["wall_seconds"]
+            for record in earlier.values()
+            if {k: v for k, v in record["parameters"].items() if k not in self.grid} == self.fixed
+        ]
+        usual = statistics.median(alike) if alike else None
+        took = [earlier[folder]["wall_seconds"] if folder in earlier else usual for folder in self.folders]
+        return took, len(alike)
+
+    def show(self, workers: int) -> None:
+        """List the units, what is done, and what the rest will take."""
+        seconds, told_by = self.seconds()
+        for label, done, takes in zip(self.labels, self.current, seconds, strict=True):
+            cost = "at a cost that no finished unit tells" if takes is None else f"about {execute.clock(takes)}"
+            print(f"{label}: {f'done, in {execute.clock(takes)}' if done else f'to run, {cost}'}")
+        left = [takes for done, takes in zip(self.current, seconds, strict=True) if not done]
+        line = f"{execute.count(len(self.units), 'unit')}: {len(self.units) - len(left)} done, {len(left)} to run"
+        if left and None not in left:
+            total = sum(left) / max(1, min(workers, len(left)))
+            line += f", about {execute.clock(total)} on {execute.count(workers, 'worker')}"
+            line += f", by {execute.count(told_by, 'finished unit')} of this notebook" if told_by else ""
+        print(f"{line}.")
 
 
-def split_values(text: str) -> list[str]:
-    """The values in `1,2` or `[a,b],[c]`: split at commas that are not inside brackets or quotes.
-
-    Quotes around a whole value are taken off, so that `'a,b',c` is two values.
-    """
-    values, awaited = [""], []
-    for sign in text:
-        if awaited and sign == awaited[-1]:
-            awaited.pop()
-        elif sign in CLOSING and not (awaited and awaited[-1] in "'\""):
-            awaited.append(CLOSING[sign])
-        if sign == "," and not awaited:
-            values.append("")
-        else:
-            values[-1] += sign
-    if awaited:
-        raise execute.Refused(f"The values {text!r} lack a closing {awaited[-1]}.")
-    return [re.sub(r"""^(['"])((?:(?!\1).)*)\1$""", r"\2", value.strip()) for value in values]
-
-
-def read_grid(notebook: Path, given: list[str]) -> dict[str, list[Any]]:
-    """The values of each parameter of the grid, checked, from arguments such as `seed=0,1,2`.
-
-    Raises
-    ------
-    Refused
-        If there is no grid, a name or value comes twice, or the notebook does not take it.
-    """
-    if not given:
-        raise execute.Refused("A sweep needs a grid: name a parameter and its values, such as -g seed=0,1,2.")
-    grid: dict[str, list[Any]] = {}
-    for argument in given:
-        name, _, text = argument.partition("=")
-        if not name or not text.strip():
-            raise execute.Refused(f"-g {argument} must name a parameter and its values, such as -g seed=0,1,2.")
-        if name in grid:
-            raise execute.Refused(f"-g names {name} twice: put all its values into one, such as -g {name}=1,2.")
-        grid[name] = []
-        for value in split_values(text):
-            checked = execute.check_parameters(notebook, {name: value})[name]
-            if as_text(checked) in map(as_text, grid[name]):  # as text, since True == 1
-                raise execute.Refused(f"-g {argument} gives the value {value} twice.")
-            grid[name].append(checked)
-    return grid
-
-
-def units(grid: dict[str, list[Any]]) -> list[dict[str, Any]]:
-    """Every combination of the grid's values, the last parameter changing fastest."""
-    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-
-
-def as_text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def describe(unit: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={as_text(value)}" for name, value in unit.items())
-
-
-def folder_of(unit: dict[str, Any], work: Path) -> Path:
-    """The unit's own folder: readable, safe as a file name, and made unique by a hash."""
-    unit = dict(sorted(unit.items()))
-    readable = re.sub(r"[^A-Za-z0-9.=-]+", "_", describe(unit))[:80]
-    return work / f"{readable}-{hashlib.sha256(json.dumps(unit).encode()).hexdigest()[:8]}"
-
-
-# Running
-
-
-def run_unit(notebook: Path, fixed: dict[str, Any], unit: dict[str, Any], work: Path, label: str) -> None:
-    """Run one unit in its folder, unless it is done already.
-
-    Raises
-    ------
-    NotebookFailed
-        If the notebook fails.
-    """
-    execute.run_all([(notebook, fixed | unit)], folder_of(unit, work), unit=label)
-
-
-def run_units(notebook: Path, fixed: dict[str, Any], todo: list[dict[str, Any]], work: Path, jobs: int) -> None:
-    """Run the units, `jobs` at a time.
+def run(plan: Plan, scheduler: str | None, workers: int, threads: int, retries: int) -> None:
+    """Run what is not done.
 
     Raises
     ------
     NotebookFailed
         At the end, if any unit failed; the message names each.
     """
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))  # for the processes to inherit
-    labels = [f"[{number}/{len(todo)}] {describe(unit)}" for number, unit in enumerate(todo, start=1)]
-    # A thread for each is enough: it only waits for the process that execute.py starts for the notebook.
-    pool = ThreadPoolExecutor(jobs)
-    runs = [pool.submit(run_unit, notebook, fixed, unit, work, label) for unit, label in zip(todo, labels, strict=True)]
-    try:
-        wait(runs)
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        stop(runs)
-        raise
-    failures = []
-    for run, label in zip(runs, labels, strict=True):
-        if isinstance(run.exception(), execute.NotebookFailed):
-            failures.append(f"\n  {label}: {run.exception()}")
-        else:
-            run.result()  # raises what is not the notebook's fault
-    if failures:
-        share = f"{len(failures)} of {execute.count(len(todo), 'unit')}"
-        raise execute.NotebookFailed(f"{share} failed, so no table was written.{''.join(failures)}")
-
-
-def stop(runs: list[Future]) -> None:
-    """End the processes of all runs. Signals reach the main thread only, so the others cannot do it themselves."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # A second Ctrl-C would leave some of them running. SIG_IGN will not do: a process that starts now inherits it.
-        signal.signal(number, lambda *_: None)
-    for seconds in itertools.count():
-        for process in multiprocessing.active_children():
-            # asked to, a process ends its kernel too, which takes a moment
-            process.terminate() if seconds < 20 else process.kill()
-        if not wait(runs, timeout=1).not_done:
-            return
-
-
-# What is kept
-
-
-def record_of(notebook: Path, unit: dict[str, Any], work: Path) -> dict[str, Any]:
-    """What execute.py has recorded about a finished unit."""
-    return next(record for record in execute.records(folder_of(unit, work)) if record["notebook"] == notebook.stem)
-
-
-def flat_records(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON file that is a list of flat records; none of any other file."""
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8")) if path.suffix == ".json" else None
-    except ValueError:
-        return []
-    flat = isinstance(rows, list) and all(
-        isinstance(row, dict) and not any(isinstance(value, (list, dict)) for value in row.values()) for row in rows
+    seconds, _ = plan.seconds()
+    jobs = []
+    for i, (unit, folder) in enumerate(plan.with_folders()):
+        if plan.current[i]:
+            print(f"{plan.labels[i]}: nothing changed since it ran", flush=True)
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        jobs.append(
+            {
+                "number": i,
+                "label": plan.labels[i],
+                "program": str(Path(__file__).resolve().with_name("unit.py")),
+                "root": str(execute.ROOT),
+                "notebook": str(plan.notebook),
+                "parameters": plan.fixed | unit,
+                "folder": str(folder),
+                # the same for all, or the last digits of a sum would tell how many ran side by side
+                "environment": {name: str(threads) for name in names},
+            }
+        )
+    if not jobs:
+        return
+    progress = sweep_engine.Progress(
+        {job["number"]: job["label"] for job in jobs}, {job["number"]: seconds[job["number"]] for job in jobs}
     )
-    return rows if flat else []
-
-
-def gather(notebook: Path, done: list[dict[str, Any]], work: Path) -> dict[str, pd.DataFrame]:
-    """One tidy table for each file of records that the finished units left, by name; rows in the order of the units."""
-    tables: dict[str, list[dict[str, Any]]] = {}
-    for unit in done:
-        first = {name: as_text(value) if isinstance(value, (list, dict)) else value for name, value in unit.items()}
-        # Only what the record names: the folder may hold files of a run that was killed.
-        for name in record_of(notebook, unit, work)["results"]:
-            for row in flat_records(folder_of(unit, work) / "results" / name):
-                tables.setdefault(name.removesuffix(".json"), []).append(first | row | first)
-    # as objects, or whole numbers would become floats wherever a value is missing
-    return {name: pd.DataFrame(rows, dtype=object) for name, rows in tables.items()}
+    with sweep_engine.connected(scheduler, min(workers, len(jobs))) as client:
+        sweep_engine.run_units(client, jobs, retries, progress)
+    if progress.failures:
+        share = f"{len(progress.failures)} of {execute.count(len(plan.units), 'unit')}"
+        why = "".join(f"\n  {plan.labels[i]}: {reason}" for i, reason in sorted(progress.failures.items()))
+        raise execute.NotebookFailed(f"{share} failed, so no table was written.{why}")
 
 
 def commit() -> str | None:
@@ -217,72 +152,133 @@ def commit() -> str | None:
     return head + CHANGES if changed else head
 
 
-def without_machine(path: Path) -> str:
-    """The path from the root of the project, or only its name where it lies elsewhere."""
-    path = path.resolve()
+def without_machine(path: Path | str) -> str:
+    """The path from the root of the project, or only its name where it lies elsewhere; a remote place as it is."""
+    if sweep_places.is_remote(path):
+        return str(path)
+    path = Path(path).resolve()
     return path.relative_to(execute.ROOT).as_posix() if path.is_relative_to(execute.ROOT) else path.name
 
 
-def command_of(options: argparse.Namespace, notebook: Path) -> str:
+def command_of(options: argparse.Namespace, notebook: Path | str) -> str:
     """The command as it would be typed at the root of the project."""
     words = ["python", "book/sweep.py", without_machine(notebook)]
     words += [word for argument in options.g for word in ("-g", argument)]
+    words += ["--grid", without_machine(options.grid)] if options.grid else []
     words += [word for name, value in options.p for word in ("-p", name, value)]
     words += ["-f", without_machine(options.f)] if options.f else []
-    words += ["--out", without_machine(options.out), "--jobs", str(options.jobs)]
+    words += ["--out", without_machine(options.out)]
+    words += ["--scheduler", "ADDRESS"] if options.scheduler else ["--workers", str(options.workers)]
+    words += ["--threads", str(options.threads)] if options.threads != 1 else []
     words += ["--work", without_machine(options.work)] if options.work else []
     return shlex.join(words)
 
 
+def keep(plan: Plan, options: argparse.Namespace, notebook: Path | str, commit: str | None) -> None:
+    """Write the tables, the record and the comparison."""
+    import sweep_page  # it draws, which takes a second to load; the workers load this file too
+
+    records = [record_of(plan.notebook, unit, plan.work) for unit in plan.units]
+    machines = [record["machine"] for record in records]
+    defaults = execute.default_parameters(plan.notebook)
+    fixed = {name: value for name, value in (defaults | plan.fixed).items() if name not in plan.grid}
+    about = {
+        "command": command_of(options, notebook),
+        "notebook": plan.notebook.stem,
+        "fixed_parameters": plan.fixed,
+        "defaults": {name: value for name, value in fixed.items() if name not in plan.fixed},
+        "grid": plan.grid,
+        "commit": commit,
+        # when the last unit finished, so that the same command, with nothing to do, leaves the same record
+        "date": max(record["date"] for record in records),
+        "machine": machines[0],
+        "other_machines": [m for i, m in enumerate(machines) if m not in machines[:i]][1:],
+        "jobs": None if options.scheduler else options.workers,
+        "units": [
+            unit | {"wall_seconds": record["wall_seconds"], "threads": record["threads"]}
+            for unit, record in zip(plan.units, records, strict=True)
+        ],
+        "total_seconds": round(sum(record["wall_seconds"] for record in records), 1),
+    }
+    tables = gather(plan.notebook, plan.units, plan.work)
+    files: dict[str, str | bytes] = {}
+    for name, table in tables.items():
+        files[f"{name}.csv"] = table.to_csv(index=False, lineterminator="\n")
+        holding = len(table[list(plan.grid)].drop_duplicates())
+        whole = execute.count(len(plan.units), "unit")
+        print(f"{options.out}/{name}.csv: {execute.count(len(table), 'row')} from {holding} of {whole}")
+    results = everything(plan.notebook, plan.units, fixed, plan.work)
+    files["comparison/results.csv"] = results.to_csv(index=False, lineterminator="\n")
+    if sweep_places.is_remote(options.out):  # papermill writes text there, and nothing else
+        for folder in plan.folders:
+            executed = (folder / plan.notebook.name).read_text(encoding="utf-8")
+            files[f"units/{folder.name}/{plan.notebook.name}"] = executed
+    else:
+        files["comparison/results.parquet"] = results.to_parquet(index=False)
+    made = {
+        "Made by": about["command"],
+        "From": f"commit {commit or 'unknown'}, {about['date']}, {execute.count(len(plan.units), 'unit')}, "
+        f"{about['total_seconds']:g} s in all",
+        "On": json.dumps([about["machine"], *about["other_machines"]], indent=1),
+        "Parameters that all share": json.dumps(fixed, indent=1),
+    }
+    files["comparison/index.html"] = sweep_page.page(f"Sweep of {plan.notebook.stem}", made, plan.grid, tables)
+    # last, so that a folder with a record is whole
+    files["record.json"] = json.dumps(about, indent=2) + "\n"
+    for name, content in files.items():
+        sweep_places.keep(content, options.out, name)
+    print(f"{options.out}/comparison/index.html compares them")
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0], epilog="More at the head of this file.")
-    parser.add_argument("notebook", metavar="NOTEBOOK", help="path or name")
+    parser.add_argument("notebook", metavar="NOTEBOOK", help="path, name, or an address such as s3://BUCKET/NAME.ipynb")
     parser.add_argument("-g", action="append", default=[], metavar="NAME=V1,V2", help="a parameter and all its values")
+    parser.add_argument("--grid", type=Path, metavar="GRID.yaml", help="lists of values by notebook and parameter")
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter")
     parser.add_argument("-f", type=Path, metavar="PARAMS.yaml", help="parameters by notebook")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the tables and the record")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="how many units run at a time; default: 1")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder or address of the tables and the record")
+    parser.add_argument(
+        "--workers", "--jobs", type=int, metavar="N", help="units at a time; default: as fits the machine"
+    )
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of each unit; default: 1")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask scheduler, such as tls://HOST:8786")
+    parser.add_argument("--retries", type=int, default=0, metavar="N", help="how often to try a failed unit again")
+    parser.add_argument("--dry-run", action="store_true", help="list the units and what they will take, run nothing")
     parser.add_argument("--work", type=Path, metavar="DIR", help="folder of the units; _build/sweeps/NOTEBOOK")
     options = parser.parse_intermixed_args(arguments)
 
     def command():
-        if options.jobs < 1:
-            raise execute.Refused(f"--jobs must be 1 or more, not {options.jobs}.")
-        ((notebook, fixed),) = execute.plan([options.notebook], dict(options.p), options.f)
-        grid = read_grid(notebook, options.g)
+        for name, least in (("workers", 1), ("threads", 1), ("retries", 0)):
+            value = getattr(options, name)
+            if value is not None and value < least:
+                raise execute.Refused(f"--{name} must be {least} or more, not {value}.")
+        if options.scheduler and options.workers:
+            raise execute.Refused("--workers is for this machine: with --scheduler, its own workers do the work.")
+        options.workers = options.workers or sweep_engine.workers_that_fit(options.threads)
+        if sweep_places.is_remote(options.out):
+            sweep_places.check(options.out)
+        notebook = options.notebook
+        if sweep_places.is_remote(notebook):
+            notebook = sweep_places.fetch(notebook, execute.ROOT / "_build" / "sweeps" / "fetched")
+        ((path, fixed),) = execute.plan([notebook], dict(options.p), options.f)
+        grid = read_grid(path, options.g, options.grid)
         for name in dict(options.p):
             if name in grid:
-                raise execute.Refused(f"{name} is both in -g and in -p: leave out one.")
+                raise execute.Refused(f"{name} is both in the grid and in -p: leave out one.")
         fixed = {name: value for name, value in fixed.items() if name not in grid}
-        work = (options.work or execute.ROOT / "_build" / "sweeps" / notebook.stem).resolve()
-        todo = units(grid)
+        work = (options.work or execute.ROOT / "_build" / "sweeps" / path.stem).resolve()
+        plan = Plan(path, fixed, grid, work)
+        if options.dry_run:
+            plan.show(options.workers)
+            return
         commit_before = commit()
-        run_units(notebook, fixed, todo, work, options.jobs)
-
-        records = [record_of(notebook, unit, work) for unit in todo]
-        if commit_before != commit():  # then later units may have run with other code than earlier ones
+        run(plan, options.scheduler, options.workers, options.threads, options.retries)
+        records = [record_of(path, unit, work) for unit in plan.units]
+        same_code = all(record["key"] == key for record, key in zip(records, plan.keys, strict=True))
+        if commit_before != commit() or not same_code:  # then units may have run with other code than this
             commit_before = f"{str(commit_before).removesuffix(CHANGES)}{CHANGES}"
-        about = {
-            "command": command_of(options, notebook),
-            "notebook": notebook.stem,
-            "fixed_parameters": fixed,
-            "grid": grid,
-            "commit": commit_before,
-            # when the last unit finished, so that the same command, with nothing to do, leaves the same record
-            "date": max(record["date"] for record in records),
-            "machine": execute.machine(),
-            "jobs": options.jobs,
-            "units": [unit | {"wall_seconds": r["wall_seconds"]} for unit, r in zip(todo, records, strict=True)],
-            "total_seconds": round(sum(record["wall_seconds"] for record in records), 1),
-        }
-        options.out.mkdir(parents=True, exist_ok=True)
-        for name, table in gather(notebook, todo, work).items():
-            path = options.out / f"{name}.csv"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            execute.write_atomically(table.to_csv(index=False, lineterminator="\n"), path)
-            holding = len(table[list(grid)].drop_duplicates())
-            print(f"{path}: {execute.count(len(table), 'row')} from {holding} of {execute.count(len(todo), 'unit')}")
-        execute.write_atomically(json.dumps(about, indent=2) + "\n", options.out / "record.json")
+        keep(plan, options, options.notebook if sweep_places.is_remote(options.notebook) else path, commit_before)
 
     return execute.guarded(command)
 

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import filelock
+
 STALE_AFTER = 24 * 3600  # seconds after which an abandoned temporary file cannot belong to a live run
 
 
@@ -73,6 +75,24 @@ def key(**settings) -> str:
             ) from None
     canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+@contextmanager
+def only_maker(path) -> Iterator[None]:
+    """Be the only process that makes what is to appear at `path`; others that want to wait here.
+
+    Whoever comes after should look first whether it is there by now. The system takes the lock from a process that
+    dies, so that none can be left behind; the file beside `path` that it hangs on stays and means nothing.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        What is to be made once.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(path.with_name(f"{path.name}.lock")):
+        yield
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """Results are named by their settings and are on disk whole or not at all."""
 
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -76,3 +78,36 @@ def test_leftovers_of_a_killed_run_are_cleared_once_old(tmp_path):
     with cache.atomic_folder(tmp_path / "result"):
         pass
     assert not old.exists() and live.exists()
+
+
+MAKER = """
+import sys, time
+from pathlib import Path
+from saelite import cache
+made = Path(sys.argv[1])
+with cache.only_maker(made):
+    print("in", flush=True)
+    if not made.exists():
+        sys.stdin.readline()
+        made.write_text("whole")
+        print("made", flush=True)
+"""
+
+
+def test_of_several_processes_one_makes_and_the_others_find_it_even_if_the_first_is_killed(tmp_path):
+    def maker():
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        return subprocess.Popen([sys.executable, "-c", MAKER, tmp_path / "below" / "made"], **pipes)
+
+    first = maker()
+    assert first.stdout.readline() == "in\n"
+    others = [maker(), maker()]
+    first.kill()
+    first.communicate()
+    # one of the others has the lock now, and the last waits for it
+    for other in others:
+        other.stdin.write("go\n")
+        other.stdin.flush()
+    said = [other.communicate(timeout=60)[0] for other in others]
+    assert sorted(said) == ["in\n", "in\nmade\n"]
+    assert (tmp_path / "below" / "made").read_text() == "whole"
