@@ -114,19 +114,6 @@ def declared_parameters(notebook: Path) -> dict[str, Any]:
     return declared
 
 
-def default_parameters(notebook: Path) -> dict[str, Any]:
-    """The values in the cell tagged `parameters`, as far as they are written out."""
-    defaults = {}
-    for cell in nbformat.read(notebook, as_version=4).cells:
-        if "parameters" in cell.metadata.get("tags", []):
-            for line in ast.parse(cell.source).body:
-                if isinstance(line, (ast.AnnAssign, ast.Assign)) and line.value is not None:
-                    target = line.target if isinstance(line, ast.AnnAssign) else line.targets[0]
-                    with contextlib.suppress(ValueError):  # it is computed
-                        defaults[target.id] = ast.literal_eval(line.value)
-    return defaults
-
-
 def check_parameters(notebook: Path, parameters: dict[str, Any]) -> dict[str, Any]:
     """The parameters as values of their declared types.
 
