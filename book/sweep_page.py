@@ -68,7 +68,7 @@ def draw(table: pd.DataFrame, grid: dict[str, list[Any]]) -> tuple[Figure | None
     drawn, left_out = panels[:PANELS], panels[PANELS:]
     if not drawn:
         return None, "No figures to draw."
-    in_order = is_numeric_dtype(table[along]) and not is_bool_dtype(table[along])
+    in_order = is_numeric_dtype(table[along]) and not is_bool_dtype(table[along]) and table[along].notna().all()
     values = sorted(table[along].unique()) if in_order else list(map(str, table[along].unique()))
     across = min(3, len(drawn))
     down = -(-len(drawn) // across)

@@ -85,3 +85,12 @@ def test_a_column_of_metrics_gives_a_panel_each_and_what_is_left_out_is_named():
     figure, said = sweep_page.draw(wide, {"name": ["a"]})
     assert len(figure.axes) == sweep_page.PANELS and said.endswith(f"Not drawn: figure {sweep_page.PANELS}.")
     assert sweep_page.draw(pd.DataFrame({"name": ["a"], "text": ["b"]}), {"name": ["a"]})[0] is None
+
+
+@pytest.mark.parametrize("values", [[None, 3], [True, False], ["[1]", "[2, 3]"], [1, "a"]])
+def test_any_values_of_a_grid_can_be_drawn(values):
+    table = pd.DataFrame({"given": values, "score": [0.1, 0.2]}, dtype=object)
+    assert "<h2>scores</h2><img " in sweep_page.page("title", {}, {"given": values}, {"scores": table})
+    figure, _ = sweep_page.draw(table.convert_dtypes(), {"given": values})
+    dots = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert sorted(y for line in dots for y in line.get_ydata()) == [0.1, 0.2]
