@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import contextlib
 import datetime
 import hashlib
 import importlib.metadata
