@@ -56,6 +56,7 @@ from saelite.activation_functions import TopK
 from saelite.comparison import architectures_at, compare
 from saelite.exercises import synthetic_recovery as exercises
 from saelite.initialisation import iso
+from saelite.interactive import threshold_slider
 from saelite.metrics import WatchRecovery, best_cosines, explained_variance, recovery
 from saelite.nulls import chance_cosine, nulls, sparse_coding
 from saelite.sae import SAE
@@ -250,6 +251,12 @@ Markdown(
 # %% mystnb={"figure": {"caption": "Share of true features that have a decoder direction within a given cosine. The dashed line is the threshold used in the tables.", "name": "fig-recovery-curve"}, "image": {"alt": "Curves of the share of true features whose best cosine lies above a threshold, against the threshold, for each architecture and setting, over a grey area for a random dictionary."}}
 best = {f"{s}, {a}": best_cosines(worlds[s].features, W_dec) for (s, a), W_dec in learned.items()}
 plots.recovery_curve(best, threshold, random_best[first]);
+
+# %% [markdown]
+# The same to move: which threshold would make each dictionary look good, and what does the random one score there?
+
+# %% tags=["hide-input"]
+threshold_slider(best | {f"random dictionary, {first}": random_best[first]}, threshold)
 
 # %% [markdown]
 # ## Over training
