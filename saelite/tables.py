@@ -87,4 +87,5 @@ def _label(record):
         f"**Reference run, not made by this build.** Made on {record['date'][:10]} from commit `{commit}` in "
         f"{record['total_seconds'] / 60:.0f} minutes on {machine['cores']} cores "
         f"({machine['cpu']}, torch {machine['torch']}), by\n\n```\n{record['command']}\n```"
+        + (f"\n\n{record['remark']}" if "remark" in record else "")
     )

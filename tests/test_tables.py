@@ -21,6 +21,7 @@ def keep_run(folder, scores, seeds="0,1"):
         "date": "2026-11-22T10:00:00+00:00",
         "total_seconds": 600,
         "machine": {"cpu": "a processor", "cores": 2, "torch": "2.13.0"},
+        "remark": "Other work ran beside it.",
     }
     (folder / "record.json").write_text(json.dumps(record), encoding="utf-8")
 
@@ -29,7 +30,7 @@ def test_a_reference_run_says_how_it_was_made(tmp_path):
     keep_run(tmp_path, [1.0, 2.0])
     run = reference_run(tmp_path)
     assert run and run.tables["scores"]["score"].sum() == 3
-    for part in ("not made by this build", "2026-11-22", "0123456789", "10 minutes", "python book/sweep.py 01_a"):
+    for part in ("not made by this build", "2026-11-22", "0123456789", "10 minutes", "python book/sweep.py 01_a", "Other work"):
         assert part in run.label
 
 
