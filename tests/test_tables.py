@@ -30,7 +30,8 @@ def test_a_reference_run_says_how_it_was_made(tmp_path):
     keep_run(tmp_path, [1.0, 2.0])
     run = reference_run(tmp_path)
     assert run and run.tables["scores"]["score"].sum() == 3
-    for part in ("not made by this build", "2026-11-22", "0123456789", "10 minutes", "python book/sweep.py 01_a", "Other work"):
+    command = "python book/sweep.py 01_a"
+    for part in ("not made by this build", "2026-11-22", "0123456789", "10 minutes", command, "Other work"):
         assert part in run.label
 
 
