@@ -10,3 +10,8 @@ function letScroll() {
 addEventListener("load", letScroll);
 addEventListener("resize", letScroll);
 addEventListener("toggle", letScroll, true); /* a box that opens */
+
+/* Sphinx calls the bibliography a list, though its entries, which have a role of their own, are no list items. */
+addEventListener("DOMContentLoaded", () => {
+  document.querySelectorAll(".citation-list[role=list]").forEach(list => list.removeAttribute("role"));
+});
