@@ -229,7 +229,8 @@ Markdown(
 # ### The bias
 #
 # SAEs as people train them have one part more: a *bias*, the point from which all directions begin, which is added to every reconstruction. Above it was held
-# at the centre, where the true features begin, too. Now the same samples, the same start, and a bias that may move, as in every other SAE of this book. Nothing keeps it from becoming the SAE above. **Guess again:** will explained variance be higher or lower? Will more features be found, or fewer?
+# at the mean of the samples, which is the centre, where the true features begin, too. Now the same samples, the same start, and a bias that may move, as in
+# every other SAE of this book. Nothing keeps it from becoming the SAE above. **Guess again:** will explained variance be higher or lower? Will more features be found, or fewer?
 
 # %% mystnb={"image": {"alt": "The same scatter plot for an SAE whose bias may move: solid arrows begin at the learned bias instead of the centre."}, "figure": {"name": "fig-toy-bias", "caption": "The same with a bias that may move: the learned directions (solid) begin there."}}
 free = train_toy(start=3, bias=True)
@@ -252,13 +253,15 @@ show(starts)
 
 # %% tags=["hide-input"]
 found = starts[[f"features found, {name}" for name in ("bias held", "bias trained")]].mean()
-better = (starts["explained variance, bias trained"] >= starts["explained variance, bias held"]).sum()
-fewer = ((starts["features found, bias trained"] < starts["features found, bias held"]) & (starts["explained variance, bias trained"] >= starts["explained variance, bias held"])).sum()
+better = starts["explained variance, bias trained"] >= starts["explained variance, bias held"]
+lost = starts["features found, bias trained"] < starts["features found, bias held"]
+fewer = (better & lost).sum()
 Markdown(
     f"Of {toy_features} features {found.iloc[0]:.1f} are found on average with the bias held, {found.iloc[1]:.1f} with the bias trained. Explained variance is at "
-    f"least as high with the bias trained in {better} of {len(starts)} starts; in {fewer} of these *fewer* features are found. Training is asked for small errors and "
+    f"least as high with the bias trained in {better.sum()} of {len(starts)} starts; in {fewer} of these *fewer* features are found. Training is asked for small errors and "
     "for nothing else. Where there is another way to small errors than through the features, it may well take that one, and the score will not tell. "
-    "Whether this matters in hundreds of dimensions, with far more features, a picture in the plane cannot say; that it can happen is the reason for this book."
+    "Whether this matters in hundreds of dimensions, with far more features, a picture in the plane cannot say"
+    + ("; that it can happen is the reason for this book." if fewer else ".")
 )
 
 # %% [markdown]
