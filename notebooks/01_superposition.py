@@ -229,7 +229,7 @@ Markdown(
 # ### The bias
 #
 # SAEs as people train them have one part more: a *bias*, the point from which all directions begin, which is added to every reconstruction. Above it was held
-# at the mean of the samples, which is the centre, where the true features begin, too. Now the same samples, the same start, and a bias that may move, as in
+# at the mean of the first samples, close to the centre, where the true features begin. Now the same samples, the same start, and a bias that may move, as in
 # every other SAE of this book. Nothing keeps it from becoming the SAE above. **Guess again:** will explained variance be higher or lower? Will more features be found, or fewer?
 
 # %% mystnb={"image": {"alt": "The same scatter plot for an SAE whose bias may move: solid arrows begin at the learned bias instead of the centre."}, "figure": {"name": "fig-toy-bias", "caption": "The same with a bias that may move: the learned directions (solid) begin there."}}
