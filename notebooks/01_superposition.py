@@ -128,14 +128,15 @@ show(
 
 # %% [markdown]
 # Two numbers sum up such a table. {term}`L0` counts the latents that are active for an activation, on average. {term}`Explained variance <explained variance>` says
-# how much of the differences between activations the reconstruction keeps:
+# how much of the differences between activations the reconstruction keeps. With $x$ an activation, $\bar x$ the mean of all, and $\hat x$
+# the reconstruction, it is
 #
 # ```{math}
 # :label: eq-explained-variance
-# \text{explained variance} = 1 - \frac{\text{sum of squared errors}}{\text{sum of squared distances of the activations from their mean}}
+# 1 - \frac{\sum \lVert x - \hat x \rVert^2}{\sum \lVert x - \bar x \rVert^2}
 # ```
 #
-# It is 1 if everything comes back, and 0 for always answering with the mean, whatever the activation. In the four activations:
+# or in words: 1 minus the sum of squared errors, divided by the sum of squared distances from the mean. It is 1 if everything comes back, and 0 for always answering with the mean, whatever the activation. In the four activations:
 
 # %% tags=["hide-input"]
 spread = (four - four.mean(dim=0)).square().sum()
@@ -168,26 +169,42 @@ points = points[points.norm(dim=1) > 0]
 
 # %% [markdown]
 # An SAE with one latent for each feature, and one active latent a sample, is shown such points. Its directions start at
-# random (the toy's own, whatever `seed` says). Training shows it batches of samples; after each it moves encoder and decoder a little, so that the
+# random (the toy's own start, whatever `seed` says). Training shows it batches of samples; after each it moves encoder and decoder a little, so that the
 # squared error gets smaller. Nobody tells it where the features are.
 #
 # **Write down a guess before you look:** of the features, how many will have a learned direction right on them? And how would you
 # know, if you could not see the grey lines?
 
 # %%
-toy = SAE(2, toy_features, TopK(1), seed=3)
 batches = [batch[batch.norm(dim=1) > 0] for batch in world.batches(1024, 400)]
-train(toy, batches, lr=1e-2, progress=False);
+
+
+def train_toy(start, bias):
+    """An SAE trained on the toy's samples; `start` is the seed of its directions, `bias` says whether its bias may move."""
+    sae = SAE(2, toy_features, TopK(1), seed=start)
+    sae.b_dec.requires_grad_(bias)
+    train(sae, batches, lr=1e-2, progress=False)
+    return sae
+
+
+def draw_toy(sae):
+    """Samples, features, and the SAE's directions, each drawn from the point where all of them begin."""
+    figure, axes = plt.subplots(figsize=(4.6, 4.6))
+    axes.plot(*points[:600].T, ".", color=plots.GREY, alpha=0.35, markersize=4)
+    for feature in world.features:
+        axes.plot([0, 1.7 * feature[0]], [0, 1.7 * feature[1]], color="#bbbbbb", linewidth=6, zorder=0)
+    origin = (sae.b_dec / sae.input_scale).detach()
+    for directions, begin, line, colour in ((sae.W_dec_start, torch.zeros(2), "--", "#D55E00"), (sae.W_dec.detach(), origin, "-", "#0072B2")):
+        for direction in directions:
+            look = {"arrowstyle": "->", "linestyle": line, "color": colour, "lw": 1.8}
+            axes.annotate("", (begin + direction).tolist(), begin.tolist(), arrowprops=look)
+    axes.set(aspect="equal", xlim=(-1.9, 1.9), ylim=(-1.9, 1.9), xlabel="first dimension", ylabel="second dimension")
+
+
+toy = train_toy(start=3, bias=False)
 
 # %% mystnb={"image": {"alt": "Scatter plot of two-dimensional samples along the true feature directions, which are drawn as grey lines from the centre. Dashed arrows show the random directions that the decoder started from, solid arrows those it learned."}, "figure": {"name": "fig-toy", "caption": "Samples (dots), true features (grey lines), and the decoder's directions before (dashed) and after training (solid)."}}
-figure, axes = plt.subplots(figsize=(4.6, 4.6))
-axes.plot(*points[:600].T, ".", color=plots.GREY, alpha=0.35, markersize=4)
-for feature in world.features:
-    axes.plot([0, 1.7 * feature[0]], [0, 1.7 * feature[1]], color="#bbbbbb", linewidth=6, zorder=0)
-for directions, line, colour in ((toy.W_dec_start, "--", "#D55E00"), (toy.W_dec.detach(), "-", "#0072B2")):
-    for x, y in directions:
-        axes.annotate("", (x, y), (0, 0), arrowprops={"arrowstyle": "->", "linestyle": line, "color": colour, "lw": 1.8})
-axes.set(aspect="equal", xlim=(-1.9, 1.9), ylim=(-1.9, 1.9), xlabel="first dimension", ylabel="second dimension");
+draw_toy(toy)
 
 # %% [markdown]
 # Each grey line is a feature, each arrow a direction of the dictionary: dashed where it started, solid where training took it. A solid arrow
@@ -201,12 +218,50 @@ start_ev = explained_variance(points, untrained(points).detach())
 toy_best, start_best = best_cosines(world.features, toy.W_dec), best_cosines(world.features, toy.W_dec_start)
 near, near_at_start = int((toy_best > 0.95).sum()), int((start_best > 0.95).sum())
 Markdown(
-    f"The trained SAE explains **{toy_ev:.0%}** of the variance. The *best cosine* of a feature is its cosine to the direction nearest to it: "
-    f"{near} of the {toy_features} features have one above 0.95, the worst served has {toy_best.min():.2f}, the mean is {toy_best.mean():.2f}. Compare with your guess.\n\n"
+    f"The trained SAE explains **{toy_ev:.0%}** of the variance, before training it was {start_ev:.0%}. The *best cosine* of a feature is its cosine to "
+    f"the direction nearest to it: {near} of the {toy_features} features have one above 0.95, the worst served has {toy_best.min():.2f}, the mean is "
+    f"{toy_best.mean():.2f}. Compare with your guess.\n\n"
     f"And compare with the start. Before any training {near_at_start} of {toy_features} had a best cosine above 0.95, with a mean of {start_best.mean():.2f}: in two dimensions "
-    f"even a random direction has a good chance to be close to something. Explained variance went from {start_ev:.0%} to {toy_ev:.0%} in training, and the number of "
-    f"features that are closely met {'fell' if near < near_at_start else 'stayed' if near == near_at_start else 'rose'}. "
-    "Training was asked for small errors, not for features. Where two features often meet, a direction between them or a little off may serve better."
+    "even a random direction has a good chance to be close to something. So a count means little without the count that luck gives."
+)
+
+# %% [markdown]
+# ### The bias
+#
+# SAEs as people train them have one part more: a *bias*, the point from which all directions begin, which is added to every reconstruction. Above it was held
+# at the mean of the first samples, close to the centre, where the true features begin. Now the same samples, the same start, and a bias that may move, as in
+# every other SAE of this book. Nothing keeps it from becoming the SAE above. **Guess again:** will explained variance be higher or lower? Will more features be found, or fewer?
+
+# %% mystnb={"image": {"alt": "The same scatter plot for an SAE whose bias may move: solid arrows begin at the learned bias instead of the centre."}, "figure": {"name": "fig-toy-bias", "caption": "The same with a bias that may move: the learned directions (solid) begin there."}}
+free = train_toy(start=3, bias=True)
+draw_toy(free)
+
+# %% [markdown]
+# One start can be lucky or unlucky. So here are both kinds from several; the one in the pictures has number 3.
+
+# %%
+rows = []
+for start in range(6):
+    row = {"start": start}
+    for name, bias in (("bias held", False), ("bias trained", True)):
+        one = train_toy(start, bias)
+        row[f"features found, {name}"] = int((best_cosines(world.features, one.W_dec) > 0.95).sum())
+        row[f"explained variance, {name}"] = explained_variance(points, one(points).detach())
+    rows.append(row)
+starts = pd.DataFrame(rows)
+show(starts)
+
+# %% tags=["hide-input"]
+found = starts[[f"features found, {name}" for name in ("bias held", "bias trained")]].mean()
+better = starts["explained variance, bias trained"] >= starts["explained variance, bias held"]
+lost = starts["features found, bias trained"] < starts["features found, bias held"]
+fewer = (better & lost).sum()
+Markdown(
+    f"Of {toy_features} features {found.iloc[0]:.1f} are found on average with the bias held, {found.iloc[1]:.1f} with the bias trained. Explained variance is at "
+    f"least as high with the bias trained in {better.sum()} of {len(starts)} starts; in {fewer} of these *fewer* features are found. Training is asked for small errors and "
+    "for nothing else. Where there is another way to small errors than through the features, it may well take that one, and the score will not tell. "
+    "Whether this matters in hundreds of dimensions, with far more features, a picture in the plane cannot say"
+    + ("; that it can happen is the reason for this book." if fewer else ".")
 )
 
 # %% [markdown]
@@ -337,7 +392,7 @@ Markdown(text)
 #
 # The claim is that an SAE finds directions which are in the data. In the plane, {numref}`fig-toy` can speak to it: the claim
 # gains weight where a solid arrow lies on a grey line on which no dashed one lay, and loses weight where solid arrows end between
-# the lines, or where the dashed ones were on them before any training. On the language model, {numref}`fig-first-sae` can only hint: the claim gains a little if the SAE
+# the lines, or where the dashed ones were on them before any training. {numref}`fig-toy-bias` asks whether it depends on a detail of the SAE. On the language model, {numref}`fig-first-sae` can only hint: the claim gains a little if the SAE
 # ends far above the random dictionary, and loses a lot if it does not. Even far above, the SAE may have found other directions than the model's.
 
 # %% [markdown]
@@ -404,9 +459,10 @@ lines = [
     for name, directions in {"the true features": world.features, "the random start": toy.W_dec_start}.items()
 ]
 Markdown(
-    "\n".join(lines) + f"\n- the trained SAE, with its own encoder: {toy_ev:.3f}\n\n"
-    "The true features need not score highest. Samples that hold two features lie between two directions, and training may give up a little "
-    "on the features to lose less on those. A better score is no proof of better directions."
+    "\n".join(lines)
+    + f"\n- the trained SAE with its own encoder, bias held: {toy_ev:.3f}"
+    + f"\n- the same with the bias trained: {explained_variance(points, free(points).detach()):.3f}\n\n"
+    "Where one of the trained SAEs scores as high as the true features and has other directions, a better score is no proof of better directions."
 )
 
 # %% [markdown]
