@@ -84,7 +84,7 @@ def test_a_killed_run_of_two_goes_on_and_one_process_finds_its_sae(tmp_path, mon
     (tmp_path / "left alone").mkdir()
     with pytest.raises((ProcessExitedException, ProcessRaisedException)):
         start_two(two_processes.killed, tmp_path)
-    assert [file.suffix for file in (tmp_path / "cache" / "saes").iterdir()] == [".run"]
+    assert [Path(name).suffix for name in two_processes.kept(tmp_path)] == [".run"]
     again = start_two(two_processes.cached, tmp_path)
     left_alone = start_two(two_processes.cached, tmp_path / "left alone")
     monkeypatch.setattr("saelite.training.train", lambda *args, **kwargs: pytest.fail("trained again"))

@@ -153,7 +153,12 @@ def cached(folder, kill=False):
     checkpoints.save_training = save_then_die if kill else save
     sae = SAE(12, 48, BatchTopK(5))
     history = train_or_load(sae, parallel.shard(WORLD.batches(64, 12)), checkpoint_every=8, progress=False)
-    return sae.state_dict(), history, sorted(os.listdir(f"{folder}/cache/saes"))
+    return sae.state_dict(), history, kept(folder)
+
+
+def kept(folder):
+    """What the cache of SAEs holds, but for the files that locks hang on."""
+    return sorted(name for name in os.listdir(f"{folder}/cache/saes") if not name.endswith(".lock"))
 
 
 def killed(folder):
