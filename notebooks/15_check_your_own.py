@@ -47,6 +47,7 @@ batch_size: int = 1024  # activations in a training batch of the baselines
 epochs: int = 1  # passes of the baselines over the training activations
 lr: float = 3e-3  # peak learning rate of the baselines
 seed: int = 0  # seed of the random directions, and of the SAE that is made where no checkpoint is named
+reference: str = "../book/results/check_saelens"  # folder of the reference run to show; empty leaves it out
 
 # %%
 import os
@@ -70,7 +71,7 @@ from saelite.metrics import evaluate, explained_variance
 from saelite.models import check_layer, load_model, norms_after
 from saelite.sae import SAE
 from saelite.scorecard import scorecard
-from saelite.tables import show
+from saelite.tables import reference_run, show
 
 plots.style()
 began = time.monotonic()
@@ -203,7 +204,27 @@ HTML(contexts_html(columns, CREDITS.get(texts, texts)))
 
 # %%
 written = report.write(results / "check", name, about=about, notes=notes, card=card, figure=figure, against=checking.YOURS)
+card[report.COLUMNS].to_json(results / "check_card.json", orient="records", indent=1)
 Markdown("\n".join(f"- `{path.parent.name}/{path.name}`, {path.stat().st_size / 1000:.0f} kB" for path in written))
+
+# %% [markdown]
+# ## A checkpoint that is not ours
+#
+# What was checked above was trained by this book's own code, and a check that passes its maker's work proves little. So [SAELens](https://github.com/decoderesearch/SAELens) trained a BatchTopK SAE
+# on the same activations, three passes long, with its own trainer and settings (`benchmarks/train_with_saelens.py`), and this notebook checked it. Is it a better SAE than
+# *trained here*, and do the random baselines come nearer to it or not?
+
+# %% tags=["hide-input"]
+other = reference_run(reference)
+Markdown(other.label or "The reference run was left out of this run.")
+
+# %%
+if other:
+    card_of_other = other.tables["check_card"]
+    display(show(card_of_other[report.COLUMNS]))
+
+# %% tags=["hide-input"]
+Markdown("\n".join(f"- {line}" for line in report.in_words(card_of_other, checking.YOURS)) if other else "")
 
 # %% [markdown]
 # ## What would change my mind

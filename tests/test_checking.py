@@ -12,6 +12,7 @@ from saelite import checking, formats, report
 from saelite.__main__ import main
 from saelite.activation_functions import BatchTopK, JumpReLU, Matryoshka, RelativeBatchTopK, ReLU, TopK
 from saelite.metrics import evaluate
+from saelite.models import load_model
 from saelite.sae import SAE
 from saelite.training import train
 
@@ -161,6 +162,8 @@ def test_the_command_checks_an_sae(tmp_path, capsys):
 def test_the_command_refuses_in_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     formats.write_saelens(SAE(576, 600, TopK(20)), tmp_path / "sae")
+    load_model("smollm2")  # its first use shows progress
+    capsys.readouterr()
     for checkpoint, message in (("no/such", "no/such"), (str(tmp_path / "sae"), "layer=99"), (str(tmp_path), "known")):
         assert main(["check", checkpoint, "--layer", "99"]) == 2
         errors = capsys.readouterr().err
