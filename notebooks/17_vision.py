@@ -60,12 +60,13 @@ from saelite import plots
 from saelite.comparison import architectures_at, fit, papers_grid
 from saelite.evaluations import over, references
 from saelite.images import load_images
+from saelite.label_purity import PURITY, PURITY_RARE, LabelPurity
 from saelite.metrics import evaluate
 from saelite.sae import SAE
 from saelite.scorecard import against_trained
 from saelite.statistics import summarise
 from saelite.tables import show
-from saelite.vision import PURITY, PURITY_RARE, LabelPurity, draw_rare, gallery, image_peaks, pictures, pictures_html
+from saelite.vision import draw_rare, gallery, image_peaks, pictures, pictures_html
 from saelite.vision_models import check_block, harvest_images, load_vision_model, seen
 
 plots.style()

@@ -4,7 +4,7 @@ An evaluation is an object that is made once, with all that does not depend on t
 prompts, floors. It is then called with one SAE after another. The four of the book for language models are
 :class:`saelite.reconstruction.Reconstruction`, :class:`saelite.probing.Probing`,
 :class:`saelite.editing.Editing` and :class:`saelite.autointerp.AutoInterp`; for vision models there is
-:class:`saelite.vision.LabelPurity`. Each has
+:class:`saelite.label_purity.LabelPurity`. Each has
 
 ``evaluation(sae)``
     A tidy table of one SAE's scores, one row an item: columns metric, item, score, and where they apply weight and

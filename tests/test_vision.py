@@ -10,19 +10,9 @@ from PIL import Image
 from torch import nn
 
 from saelite.evaluations import over, references
+from saelite.label_purity import PURITY, PURITY_RARE, LabelPurity, agreement
 from saelite.scorecard import scorecard
-from saelite.vision import (
-    PURITY,
-    PURITY_RARE,
-    LabelPurity,
-    agreement,
-    at_percentiles,
-    draw_rare,
-    gallery,
-    image_peaks,
-    pictures,
-    pictures_html,
-)
+from saelite.vision import at_percentiles, draw_rare, gallery, image_peaks, pictures, pictures_html
 from saelite.vision_models import VisionModel, harvest_images
 
 N, SIDE = 60, 4
