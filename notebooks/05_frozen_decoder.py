@@ -196,6 +196,7 @@ table.assign(expansion=expansion, seed=seed).to_json(results / "frozen_decoder.j
 #
 # *Easy, 5 minutes.* "The baseline reaches 54% of the trained score" counts what the floor has as if it were learned.
 # Write `share_of_room(trained, frozen, floor)`: 0 where the frozen SAE is at the floor, 1 where it is level with the trained one.
+# (The room of the scorecard, and of the handout, ends at the ceiling; here it ends at the trained SAE.)
 # ```
 
 # %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
