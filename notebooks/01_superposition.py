@@ -402,9 +402,10 @@ Markdown(text)
 # %% [markdown]
 # ## What would change my mind
 #
-# The claim is that an SAE finds directions which are in the data. In the plane, {numref}`fig-toy` can speak to it: the claim
-# gains weight where a solid arrow lies on a grey line on which no dashed one lay, and loses weight where solid arrows end between
-# the lines, or where the dashed ones were on them before any training. {numref}`fig-toy-bias` asks whether it depends on a detail of the SAE.
+# The claim is that an SAE finds directions which are in the data. In the plane, {numref}`fig-toy` can speak to it. The claim gains weight
+# where a solid arrow lies on a grey line on which no dashed one lay. It loses weight
+# where solid arrows end between the lines, or where the dashed ones were on them before any training. {numref}`fig-toy-bias` asks whether that depends on a
+# detail of the SAE, the bias.
 # On the language model, {numref}`fig-first-sae` can only hint: the claim gains a little if the SAE
 # ends far above the random dictionary, and loses a lot if it does not. Even then, it may have found other directions than the model's.
 

@@ -18,14 +18,14 @@
 #
 # On a language model nobody knows the true features. On data that we make ourselves we do, so we can ask of an SAE what
 # we really want to know: *are its directions the true ones?* A true feature counts as recovered if some direction of the dictionary has a
-# {term}`cosine similarity` above 0.8 to it; the share of features that are is called {term}`recovery`. {cite:t}`korznikov2026sanity` (section 3) asked that, and
-# report that an SAE with an {term}`explained variance` of 0.71 had found 9% of the features, while one architecture,
-# {term}`TopK`, found nearly all of them in the simpler of two settings.
+# {term}`cosine similarity` above 0.8 to it; the share of features that are is called {term}`recovery`. {cite:t}`korznikov2026sanity` (section 3) asked that.
+# In the harder of their two settings an SAE with an {term}`explained variance` of 0.71 had found 9% of the features. In the simpler one, one
+# kind of SAE, {term}`TopK`,
+# found nearly all of them.
 #
-# Here we repeat it at the paper's size. Call one setting with one architecture a *cell*. A build of this book has minutes, so it trains for a
-# few million samples, in four
-# of the paper's cells; [reference runs](reference-runs), made once and kept with the book ({term}`reference run`), have every cell and more than
-# one {term}`seed`. Beside each score stands what an *untrained* dictionary reaches.
+# Here we repeat it at the paper's size. Call one setting with one architecture a *cell*. A build of this book has minutes, so it trains for a few million
+# samples, in four of the paper's cells. [Reference runs](reference-runs), made once and kept with the book, have every cell and more than one
+# {term}`seed`. Beside each score stands what an *untrained* dictionary reaches.
 
 # %% tags=["parameters"]
 n_features: int = 3200  # true features
@@ -173,7 +173,7 @@ Markdown(
 # %% [markdown]
 # ## Training
 #
-# An *architecture* is a rule for which latents may be active. An encoder computes a number for every latent, its {term}`pre-activation`; then
+# An {term}`architecture` is a rule for which latents may be active. An encoder computes a number for every latent, its {term}`pre-activation`; then
 #
 # - {term}`TopK` keeps the $k$ largest of each sample;
 # - {term}`BatchTopK` keeps the $k \times n$ largest of a batch of $n$ samples, so that a sample may have more than $k$ or fewer;
@@ -405,9 +405,10 @@ Markdown(text)
 # ## What would change my mind
 #
 # The claim is that explained variance does not tell whether the features were found. In {numref}`fig-synthetic-training` it gains weight
-# wherever the top curve is flat while one below it still rises, or where two SAEs end level at the top and apart below. It loses weight if the curves rise and
-# flatten together, and if the SAE with more explained variance is also the one with more features each time: then explained
-# variance, though it is no measure of recovery, would at least rank dictionaries. {numref}`fig-recovery-curve` says whether the answer hangs on the threshold.
+# wherever the top curve is flat while one below it still rises, or where two SAEs end level at the top and apart below. It loses weight if
+# the curves rise and flatten together, and if the SAE with more explained
+# variance is also the one with more features each time. Then explained variance, though it is no measure of recovery, would at least rank
+# dictionaries. {numref}`fig-recovery-curve` says whether the answer hangs on the threshold.
 
 # %% [markdown]
 # ## Exercises
@@ -447,8 +448,8 @@ Markdown(
 # ```{exercise} A perfect score with nothing learned
 # :label: ex-perfect-and-empty
 #
-# *Medium, 10 minutes.* Break explained variance. Write `perfect_and_empty(d_in)`: a dictionary of shape (m, `d_in`), with m as you like, made without
-# any data, under which a TopK SAE with as many active latents as there are dimensions ($k$ = `d_in`) gives back *every* activation exactly. Its encoder
+# *Medium, 10 minutes.* Break explained variance. Write `perfect_and_empty(d_in)`. It makes, without any data, a dictionary of shape (m, `d_in`), with m as you like.
+# With it a TopK SAE that has as many active latents as there are dimensions ($k$ = `d_in`) must give back *every* activation exactly. Its encoder
 # takes scalar products with the same directions, keeps the $k$ largest, and sets what is negative to 0.
 # ```
 

@@ -228,8 +228,9 @@ Markdown("\n".join(lines) + "\n\nThe +- is a 95% interval over recovered members
 # ## Told the wrong L0
 #
 # On a real model the number of features present is unknown, so the L0 of an SAE is a guess.
-# {cite:t}`chanin2025sparse` show that too low a guess makes an SAE mix correlated features, and that too high a guess lets it mix
-# them as well. Here an SAE is told several values in the independent and in the correlated world; the truth is
+# {cite:t}`chanin2025sparse` show that
+# too low a guess makes an SAE mix correlated features. Too high a guess lets it mix features as well. Here an SAE is told several values in
+# the independent and in the correlated world; the truth is
 # `mean_active`. **Before you look, draw two curves:** which way does explained variance go as L0 grows, and which way recovery? At which L0 is each highest?
 
 # %%

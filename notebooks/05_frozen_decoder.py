@@ -100,10 +100,13 @@ name = BASELINE.name
 #
 # We read the {term}`residual stream` of a language model, which is what it passes on from one layer to the next, over Wikipedia extracts. A
 # tenth of the texts is held out;
-# all scores are on those. First the nulls, then the table of the SAEs. In it *low* and *high* bound the 95% interval of explained variance,
-# *dead* is the share of latents that never
-# fired on held-out tokens, and *cosine_to_start* says how far directions have turned: the median cosine to their start, over latents that
-# fire. What the same rule does where the true features are known is told in
+# all scores are on those. First the nulls, then the table of the SAEs. In it
+#
+# - *low* and *high* bound the 95% interval of explained variance;
+# - *dead* is the share of latents that never fired on held-out tokens;
+# - *cosine_to_start* says how far directions have turned: the median cosine to their start, over latents that fire.
+#
+# What the same rule does where the true features are known is told in
 # [The baselines where the truth is known](08_baselines_where_truth_is_known.ipynb).
 
 # %%

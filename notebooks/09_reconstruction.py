@@ -18,7 +18,7 @@
 # ```
 #
 # {term}`Explained variance` asks how much of an activation an SAE keeps. But nobody wants an activation for its own sake: the
-# layers above read it. So put the reconstruction in the activation's place, which is called *splicing* it in, let the model run on, and see how much worse it
+# layers above read it. So put the reconstruction in the activation's place, which is called {term}`splicing` it in, let the model run on, and see how much worse it
 # predicts the next token. That is the second of the two scores that this chapter measures for the whole grid: each architecture fully trained, and under each of
 # the baselines of {cite:t}`korznikov2026sanity`.
 #
@@ -92,7 +92,7 @@ evaluation = Reconstruction(lm, store, tokens=spliced_tokens, l0=l0, d_sae=d_sae
 # mean, and by what an untrained random dictionary makes of it. {term}`PCA` with as many components as the SAEs have active
 # latents is neither: it is what a plain method reaches.
 #
-# To *ablate* the layer is to put something in its place that says nothing of the token, such as zero. {term}`Loss recovered` is the share of
+# To ablate the layer ({term}`ablation`) is to replace its output by something that says nothing of the token, such as zero. {term}`Loss recovered` is the share of
 # an ablation's damage that is avoided,
 #
 # ```{math}

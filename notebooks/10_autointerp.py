@@ -148,10 +148,11 @@ HTML(f"<p>{len(interp.passages):,} passages, such as</p><ul>{some}</ul><p class=
 #
 # A latent that is too rare cannot be described or tested, and one that fires on nearly every passage cannot be tested
 # either. So the score speaks of the *eligible* ones. Rarer ones among them are tested on fewer passages than the rest, always with as
-# many silent ones. In the table *alive* counts the latents that fire at all, *scored* those that were drawn and tested, and *fewest_tests*
-# the passages that the rarest of them got;
-# *malformed* and *unanswered* count answers that could not be read, which only a language model as judge gives. An SAE with few eligible
-# latents is judged by a selection.
+# many silent ones. An SAE with few eligible latents is judged by a selection. In the table
+#
+# - *alive* counts the latents that fire at all, *eligible* those that could be tested, *scored* those that were drawn and tested;
+# - *fewest_tests* is how many passages the rarest of them got;
+# - *malformed* and *unanswered* count answers that could not be read. Only a language model as judge gives such answers.
 
 # %%
 NAMES = ["architecture", "baseline"]
@@ -293,8 +294,9 @@ figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower cent
 # ## Latents to read
 #
 # What a score stands for is best seen on latents: drawn at random, the trained SAE's beside one with frozen random
-# directions. Above each: how often it fires, and its {term}`logit effect`, that is which tokens its direction raises and lowers when it goes straight
-# to the model's last step (the *unembedding*, which turns an activation into a score for every token), as if no layer lay between.
+# directions. Above each stands how often it fires, and its {term}`logit effect`: which tokens its direction raises and which it lowers. For
+# that the direction goes straight to the
+# model's last step (the *unembedding*, which turns an activation into a score for every token), as if no layer lay between.
 
 # %%
 def panel(sae, n, seed):

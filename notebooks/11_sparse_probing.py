@@ -356,8 +356,9 @@ Markdown(f"For *{question.name}*, mean activation on training texts:\n\n" + "\n"
 # ```{exercise} Chosen on the right texts
 # :label: ex-honest-accuracy
 #
-# *Medium, 10 minutes.* Write `honest_accuracy(train, train_is, test, test_is)`: choose the one latent that differs most, answer *yes* on the side of the
-# threshold half-way between its two means where the *yes* texts lie, and give the accuracy on the test texts. `train` and `test` are codes (texts, latents). Which
+# *Medium, 10 minutes.* Write `honest_accuracy(train, train_is, test, test_is)`: choose the one latent that differs most, and put a threshold
+# half-way between its two means. Answer *yes* on the side of the threshold where the *yes* texts lie, and give the accuracy on the test
+# texts. `train` and `test` are codes (texts, latents). Which
 # of the four arrays may the choice and the threshold see?
 # ```
 

@@ -207,10 +207,10 @@ overlap.to_json(results / "controls_seeds.json", orient="records", indent=1)
 # %% [markdown]
 # ## What would change my mind
 #
-# The claim to doubt is that the usual scores show features that the *model* has learned. It would gain weight if on the
-# re-initialised model and on shuffled coordinates the trained SAE were no better than the nulls of those data, its latents could not be
-# described, and two seeds shared
-# most of their latents. It would lose weight if a model that learned nothing gave scores as good, or if two seeds shared hardly more than two Frozen
+# The claim to doubt is that the usual scores show features that the *model* has learned. It would gain weight if three things held: on the
+# re-initialised model and on shuffled coordinates the trained SAE is no better than the nulls of those data; its latents there cannot be
+# described; and two seeds share most of
+# their latents. It would lose weight if a model that learned nothing gave scores as good, or if two seeds shared hardly more than two Frozen
 # Decoders do. The lines under each table say which; they need not agree, and each control speaks for its own score alone.
 
 # %% [markdown]
