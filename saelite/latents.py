@@ -114,6 +114,31 @@ def _activation_at(of_latent, store, index, position, place):
     return float("nan")
 
 
+def activation_histograms(sae, store, latents, bins=20):
+    """How strongly each latent fires where it does.
+
+    Parameters
+    ----------
+    sae : SAE
+    store : ActivationStore
+    latents : int tensor
+    bins : int
+        Of equal width, from 0 to the latent's largest activation.
+
+    Returns
+    -------
+    pandas.DataFrame, one row a latent
+        latent and histogram (list of int: activations above 0 in each bin, from weak to strong).
+    """
+    latents = torch.as_tensor(latents, dtype=torch.long)
+    rows = []
+    for latent, values in zip(latents.tolist(), activations_of(sae, store, latents).T.float(), strict=True):
+        fired = values[values > 0]
+        counts = torch.histc(fired, bins, min=0, max=float(fired.max())) if len(fired) else torch.zeros(bins)
+        rows.append({"latent": latent, "histogram": counts.int().tolist()})
+    return pd.DataFrame(rows, columns=["latent", "histogram"])
+
+
 @torch.no_grad()
 def logit_effect(lm, sae, latents, n=6):
     """The tokens that each latent's decoder direction raises and lowers most, read straight off the unembedding.
