@@ -135,7 +135,8 @@ _BROWSER = Template("""
     const histogram = counts => {
       const most = Math.max(...counts, 1), width = 10, height = 48;
       const ns = "http://www.w3.org/2000/svg", svg = document.createElementNS(ns, "svg");
-      svg.setAttribute("viewBox", "0 0 " + width * counts.length + " " + height);
+      svg.setAttribute("width", width * counts.length);
+      svg.setAttribute("height", height);
       svg.setAttribute("role", "img");
       const half = counts.slice(0, counts.length / 2).reduce((a, b) => a + b, 0) / counts.reduce((a, b) => a + b, 0);
       svg.setAttribute("aria-label", "Histogram of its activations: " + (100 * half).toFixed(0) +
@@ -170,7 +171,7 @@ _BROWSER = Template("""
       part("guesses").hidden = !deck;
       part("guesses").querySelectorAll("button").forEach(button => button.disabled = known);
       const is = name + ", latent " + it.latent + (deck ? "." : ", " + (place() + 1) + " of " + list().length + ".");
-      const verdict = deck && known ? (guessed.get(place()) === name ? "Right: " : "No: ") : "";
+      const verdict = deck && known ? (guessed.get(place()) === name ? "Right: it is " : "No: it is ") : "";
       part("told").textContent = (known ? verdict + is : "Latent " + (place() + 1) + " of " + list().length +
         ", not guessed yet.") + (deck ? count() : "");
       const effects = it.raises ? [tokens("Its direction raises", it.raises), tokens("and lowers", it.lowers)] : [];
