@@ -194,7 +194,8 @@ def contexts_html(tables, credit=""):
     Returns
     -------
     str
-        The darker a token's background, the stronger the latent's activation on it, within each latent.
+        The darker a token's background, the stronger the latent's activation on it, within each latent; the strongest
+        token of a context is bold.
     """
     columns = "".join(
         f"<div><p><strong>{html.escape(name)}</strong></p>{_column(table)}</div>" for name, table in tables.items()
@@ -222,10 +223,11 @@ def _column(table):
 
 
 def _line(tokens, activations, strongest):
-    spans = []
+    spans, peak = [], max((activation for activation in activations if activation > 0), default=0)
     for token, activation in zip(tokens, activations, strict=True):
         text = html.escape(token).replace("\n", "&#8629;")
         if activation > 0:  # false for NaN too
+            text = f"<strong>{text}</strong>" if activation == peak else text
             colour = f"rgb(213 94 0 / {0.15 + 0.5 * activation / strongest:.0%})"  # see-through: fits light and dark
             spans.append(
                 f'<mark style="background: {colour}; color: inherit; padding: 0" title="{activation:.2f}">{text}</mark>'

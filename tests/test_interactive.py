@@ -96,7 +96,7 @@ def test_nothing_in_the_texts_becomes_part_of_the_page():
 def test_without_scripts_the_first_latent_of_each_sae_is_there_and_the_controls_are_not():
     soup = BeautifulSoup(latent_browser(tables()).data, "html.parser")
     still = soup.find(attrs={"data-part": "still"})
-    assert [name.get_text() for name in still.find_all("strong")] == SAES
+    assert [name.get_text() for name in still.select("p > strong")] == SAES
     assert "latent 0," in still.get_text() and "latent 1," not in still.get_text() and not still.has_attr("hidden")
     assert soup.find(attrs={"data-part": "live"}).has_attr("hidden")
 
