@@ -64,6 +64,7 @@ described_by: int = 15  # passages that a description is made from
 tested_on: int = 50  # passages of each kind, firing and silent, in a test
 margin: float = 0.03  # a difference in score below this is of no interest
 rounds: int = 3  # rounds of the game "which of these two is the trained SAE?"
+browsed: int = 20  # latents of each variant to look through on the page
 
 # %%
 import html
@@ -81,8 +82,9 @@ from saelite.comparison import architectures_at, fit, papers_grid
 from saelite.corpora import CREDITS, load_texts
 from saelite.evaluations import over, references
 from saelite.exercises import autointerp as exercises
+from saelite.interactive import latent_browser
 from saelite.judges import EmbeddingJudge, LexicalJudge
-from saelite.latents import contexts_html, draw_latents, logit_effect, top_contexts
+from saelite.latents import activation_histograms, contexts_html, draw_latents, logit_effect, top_contexts
 from saelite.llm_judge import LLMJudge
 from saelite.metrics import evaluate
 from saelite.models import check_layer, load_model
@@ -345,6 +347,39 @@ HTML("".join(
 # %% tags=["hide-cell"]
 answers = "\n".join(f"- Round {i + 1}: {'AB'[list(order[i]).index('fully trained')]}" for i in range(played))
 Markdown(f"The fully trained SAE is\n\n{answers or '- nowhere: too few latents fire for a round'}")
+
+# %% [markdown]
+# ## Many rounds, on your own
+#
+# A few rounds settle nothing: one who tosses a coin gets all of three right once in eight times. So here is a deck of
+# latents of the same two SAEs, one at a time, drawn at random among those scored above. Say of each where it comes from; your count
+# stands beside what blind guessing would give. **Write down before you start:** of twenty guesses, how many will be right? How many would
+# convince you that you can tell the two apart?
+#
+# When you have had enough of guessing, choose an SAE by its name, one of the other baselines too: its latents then come with their
+# scores and descriptions. (On paper, or without scripts, one latent of each variant stands here instead; the game is then the blind round
+# above.)
+
+# %% tags=["hide-input"]
+tables = {}
+for baseline, scored in own[own["architecture"] == first].groupby("baseline", sort=False):
+    sae = saes[first, baseline]
+    chosen = np.sort(np.random.default_rng(seed + 2).permutation(scored["item"].unique())[:browsed]).astype(int)
+    table = top_contexts(sae, store.held_out, chosen, lm.tokenizer, n=4)
+    for more in (logit_effect(lm, sae, chosen), activation_histograms(sae, store.held_out, chosen)):
+        table = table.merge(more, on="latent")
+    notes = {int(item): {} for item in scored["item"]}
+    for line in scored.itertuples():
+        notes[int(line.item)][line.metric] = f"{line.score:.2f}; description: {line.description}"
+    tables[baseline] = table.assign(notes=table["latent"].map(notes))
+latent_browser(tables, [name for name in PAIR if name in tables], credit=credit, seed=seed)
+
+# %% [markdown]
+# Look at the count with a cool head. Near chance, with many guesses, it says that the passages and tokens of a latent do not tell *you*
+# directions that were learned from directions that were drawn at random. Well above chance it says that you found a difference, not yet
+# that it is one of meaning: how often a latent fires, how its activations are spread, or one odd token among the raised ones may be all you
+# went by. Go through both SAEs by name and say what it was; then ask whether it speaks of the encoder, which is trained in both, or of the
+# decoder.
 
 # %%
 results = Path(os.environ.get("SAELITE_RESULTS", "results"))

@@ -114,6 +114,31 @@ def _activation_at(of_latent, store, index, position, place):
     return float("nan")
 
 
+def activation_histograms(sae, store, latents, bins=20):
+    """How strongly each latent fires where it does.
+
+    Parameters
+    ----------
+    sae : SAE
+    store : ActivationStore
+    latents : int tensor
+    bins : int
+        Of equal width, from 0 to the latent's largest activation.
+
+    Returns
+    -------
+    pandas.DataFrame, one row a latent
+        latent and histogram (list of int: activations above 0 in each bin, from weak to strong).
+    """
+    latents = torch.as_tensor(latents, dtype=torch.long)
+    rows = []
+    for latent, values in zip(latents.tolist(), activations_of(sae, store, latents).T.float(), strict=True):
+        fired = values[values > 0]
+        counts = torch.histc(fired, bins, min=0, max=float(fired.max())) if len(fired) else torch.zeros(bins)
+        rows.append({"latent": latent, "histogram": counts.int().tolist()})
+    return pd.DataFrame(rows, columns=["latent", "histogram"])
+
+
 @torch.no_grad()
 def logit_effect(lm, sae, latents, n=6):
     """The tokens that each latent's decoder direction raises and lowers most, read straight off the unembedding.
@@ -169,7 +194,8 @@ def contexts_html(tables, credit=""):
     Returns
     -------
     str
-        The darker a token's background, the stronger the latent's activation on it, within each latent.
+        The darker a token's background, the stronger the latent's activation on it, within each latent; the strongest
+        token of a context is bold.
     """
     columns = "".join(
         f"<div><p><strong>{html.escape(name)}</strong></p>{_column(table)}</div>" for name, table in tables.items()
@@ -197,10 +223,11 @@ def _column(table):
 
 
 def _line(tokens, activations, strongest):
-    spans = []
+    spans, peak = [], max((activation for activation in activations if activation > 0), default=0)
     for token, activation in zip(tokens, activations, strict=True):
         text = html.escape(token).replace("\n", "&#8629;")
         if activation > 0:  # false for NaN too
+            text = f"<strong>{text}</strong>" if activation == peak else text
             colour = f"rgb(213 94 0 / {0.15 + 0.5 * activation / strongest:.0%})"  # see-through: fits light and dark
             spans.append(
                 f'<mark style="background: {colour}; color: inherit; padding: 0" title="{activation:.2f}">{text}</mark>'

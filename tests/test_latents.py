@@ -7,7 +7,7 @@ import torch
 from tiny import tiny_model
 
 from saelite.activation_functions import TopK
-from saelite.latents import contexts_html, draw_latents, logit_effect, top_contexts
+from saelite.latents import activation_histograms, contexts_html, draw_latents, logit_effect, top_contexts
 from saelite.sae import SAE
 
 
@@ -57,6 +57,18 @@ def test_top_contexts_are_the_largest_activations_one_a_row():
                 assert activation == code[row * 7 + place - 1, latent]
 
 
+def test_histograms_count_every_activation_above_zero():
+    store = Store()
+    sae = calibrated(store)
+    code = sae.encode(store[:]).detach()
+    table = activation_histograms(sae, store, torch.arange(12), bins=4)
+    assert table["latent"].tolist() == list(range(12))
+    for values, histogram in zip(code.T, table["histogram"], strict=True):
+        fired = values[values > 0].numpy()
+        expected = np.histogram(fired, 4, range=(0, fired.max()))[0] if len(fired) else np.zeros(4)
+        assert histogram == expected.tolist()
+
+
 def test_drawn_latents_fire_often_enough_and_follow_the_seed():
     store = Store()
     sae = calibrated(store)
@@ -82,7 +94,8 @@ def test_text_is_escaped():
     page = contexts_html({"<b>trained</b>": contexts}, credit="<i>someone</i>")
     tags = set(re.findall(r"</?([a-z]+)", page))
     assert tags <= {"div", "p", "strong", "ol", "li", "mark"}
-    assert "&lt;script&gt;" in page and "&amp;amp;" in page and 'onmouseover="x' not in page
+    assert "<strong>&lt;script&gt;alert(1)&lt;/script&gt;</strong>" in page  # the strongest token
+    assert "&amp;amp;" in page and 'onmouseover="x' not in page
 
 
 def test_nothing_to_show_is_said():

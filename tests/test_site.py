@@ -3,27 +3,19 @@
 import gzip
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import axe_playwright_python
 import pytest
 import yaml
 from bs4 import BeautifulSoup
-from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 PAGES = [TOC["root"]] + [chapter["file"] for part in TOC["parts"] for chapter in part["chapters"]]
-WIDTHS = {"desktop": 1280, "phone": 390}
-AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 FIRST_PAGE, BEYOND_IT = 4e6, 0.5e6  # bytes that a web server sends a reader, at the most
-# The browser's own housekeeping is no request of the page.
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-QUIET += ["--disable-component-update", "--disable-sync"]
 
 
 @pytest.fixture(scope="session")
@@ -36,39 +28,6 @@ def site(tmp_path_factory):
     built = subprocess.run(command, capture_output=True, text=True)
     assert built.returncode == 0, built.stdout + built.stderr
     return out / "html"
-
-
-@pytest.fixture(scope="session")
-def browser():
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next(filter(None, map(shutil.which, names)), None)
-    if path is None:
-        reason = f"needs a browser: none of {', '.join(names)} is installed"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)  # there, skipping would pass for testing
-        pytest.skip(reason)
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=QUIET)
-        yield chromium
-        chromium.close()
-
-
-def is_outside(address):
-    return not address.startswith(("file:", "data:"))
-
-
-@pytest.fixture(params=WIDTHS)
-def page(browser, request):
-    """An empty page of one width that keeps a list of everything wrong in `page.faults`."""
-    page = browser.new_page(viewport={"width": WIDTHS[request.param], "height": 844})
-    page.set_default_timeout(15_000)
-    page.faults = []
-    page.on("console", lambda message: page.faults.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: page.faults.append(str(error)))
-    page.on("requestfailed", lambda asked: page.faults.append(f"not found: {asked.url}"))
-    page.on("request", lambda asked: page.faults.append(f"asked for {asked.url}") if is_outside(asked.url) else None)
-    yield page
-    page.close()
 
 
 @pytest.mark.parametrize("name", [*PAGES, "index", "genindex", "search"])
@@ -92,23 +51,15 @@ def test_page_opens_whole_and_asks_nothing_of_the_network(site, page, name):
     assert page.faults == []
 
 
-@pytest.fixture
-def desktop(browser):
-    page = browser.new_page(viewport={"width": WIDTHS["desktop"], "height": 844})
-    page.set_default_timeout(15_000)
-    yield page
-    page.close()
-
-
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
-def test_nothing_shuts_out_readers_with_assistive_technology(site, desktop, name, theme):
+def test_nothing_shuts_out_readers_with_assistive_technology(site, desktop, axe, name, theme):
     desktop.emulate_media(color_scheme=theme)
     desktop.goto((site / f"{name}.html").as_uri(), wait_until="load")
     assert desktop.evaluate("document.documentElement.dataset.theme") == theme
     desktop.add_style_tag(content="* { animation: none !important; transition: none !important; }")  # boxes fade in
     desktop.evaluate("document.querySelectorAll('details').forEach(box => box.open = true)")
-    desktop.evaluate(AXE)
+    desktop.evaluate(axe)
     found = desktop.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
     grave = [
         (fault["id"], len(fault["nodes"]), fault["nodes"][0]["html"][:200], fault["nodes"][0]["failureSummary"])
