@@ -406,6 +406,7 @@ if runs:
 Markdown(text)
 
 # %% [markdown]
+# (longer-runs)=
 # ## Longer runs: architecture or budget?
 #
 # The paper's TopK recovers nearly everything in the constant setting, and our runs above stop long before that. So some cells were

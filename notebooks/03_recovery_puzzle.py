@@ -18,8 +18,8 @@
 #
 # In the constant setting {cite:t}`korznikov2026sanity` report that TopK recovers 99.9% of the features while BatchTopK,
 # JumpReLU and Matryoshka recover 0.1% or less. They call TopK's success an "artifact" of the simple setting and leave it
-# unexplained. Here we look for the cause. Our runs are too short to show the 99.9%. What they can show is an early sign:
-# which latents die, and whether directions turn towards features.
+# unexplained. The [longer runs](longer-runs) of the last chapter show the same contrast. Here we look for its cause, with shorter runs,
+# so that many can be compared. What they can show is an early sign: which latents die, and whether directions turn towards features.
 #
 # The *norm* of a sample is its length. In training TopK and BatchTopK differ in one thing: over what the largest {term}`pre-activations
 # <pre-activation>` are chosen. TopK takes the $k$
