@@ -277,7 +277,7 @@ threshold_slider(best | {f"random dictionary, {first}": random_best[first]}, thr
 # ## Over training
 #
 # Explained variance is what one watches on a real model, and one stops when it is flat. Is the dictionary done by then? Look at where the upper
-# curves flatten, and at what the lower ones do from there on. *Mean best cosine* is in the middle, since it moves long before the first feature
+# curves flatten, and at what the lower ones do from there on. *Mean best cosine* is in the middle, since it can move long before the first feature
 # passes the threshold.
 
 # %% mystnb={"figure": {"caption": "Explained variance of training batches, mean best cosine of a feature, and share of features recovered, as training goes on.", "name": "fig-synthetic-training"}, "image": {"alt": "Three rows of line charts against samples seen: explained variance, mean best cosine of a feature, share of features recovered."}}

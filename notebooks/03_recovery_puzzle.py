@@ -226,8 +226,8 @@ path = path[["case", "samples", "explained_variance", "recovered", "mean_best_co
 path.round(5).to_json(kept / "puzzle_curves.json", orient="records")
 
 # %% [markdown]
-# The same over training. At the top look for a case that stands out; then ask of the two charts below when latents begin to die, and whether
-# directions still turn towards features where most have.
+# The same over training. Does any case stand out at the top, in explained variance? Then ask of the two charts below when latents begin to die, and
+# whether directions still turn towards features where most have.
 
 # %% mystnb={"image": {"alt": "Three line charts against samples seen, one line a case: explained variance, share of dead latents, mean best cosine of a true feature."}, "figure": {"name": "fig-puzzle", "caption": "Explained variance of training batches, dead latents, and the mean best cosine of a true feature over training."}}
 plots.over_training(

@@ -139,9 +139,9 @@ for key, sae in saes.items():
     assert same == (key[1] != "fully trained")
 
 # %% [markdown]
-# In the figure a dot lies between two landmarks: the line of the random dictionary, which nobody trained, and the dot of the fully trained SAE. How
-# far along that way does each Frozen Decoder come? And is it above {term}`PCA`, which has as many directions as there are active latents, the same
-# for every token?
+# In the figure read the dot of each Frozen Decoder against two landmarks: the line of the random dictionary, which nobody trained, and the dot of
+# the fully trained SAE. How far along that way does it come? And is it above {term}`PCA`, which has as many directions as there are active latents,
+# the same for every token?
 
 # %% mystnb={"figure": {"caption": "Explained variance on held-out tokens: this build (dots, with 95% bootstrap intervals over texts), the nulls (lines), and the paper's values on another model (diamonds).", "name": "fig-frozen-decoder-ev"}, "image": {"alt": "Dot chart of explained variance with 95% intervals for each architecture, fully trained and two Frozen Decoders, with vertical lines for the nulls and diamonds for the paper's values."}}
 plots.explained_variance_by_variant(table, floor, paper_scores("explained variance"));
