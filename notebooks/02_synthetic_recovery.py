@@ -16,16 +16,15 @@
 # - **Time** 25 minutes to read, 15 more for the exercises that have a check.
 # ```
 #
-# On a language model nobody knows the true features. On data that we make ourselves we do, so we can ask of an SAE what
-# we really want to know: *are its directions the true ones?* A true feature counts as recovered if some direction of the dictionary has a
-# {term}`cosine similarity` above 0.8 to it; the share of features that are is called {term}`recovery`. {cite:t}`korznikov2026sanity` (section 3) asked that.
-# In the harder of their two settings an SAE with an {term}`explained variance` of 0.71 had found 9% of the features. In the simpler one, one
-# kind of SAE, {term}`TopK`,
+# On a language model nobody knows the true features. On data that we make ourselves we do, so we can ask of an SAE what we really want to know:
+# *are its directions the true ones?* A true feature counts as recovered if some direction of the dictionary has a {term}`cosine similarity` above
+# 0.8 to it; the share of features that are is called {term}`recovery`. {cite:t}`korznikov2026sanity` (section 3) asked that. In the harder of their
+# two settings an SAE with an {term}`explained variance` of 0.71 had found 9% of the features. In the simpler one, one kind of SAE, {term}`TopK`,
 # found nearly all of them.
 #
-# Here we repeat it at the paper's size. Call one setting with one architecture a *cell*. A build of this book has minutes, so it trains for a few million
-# samples, in four of the paper's cells. [Reference runs](reference-runs), made once and kept with the book, have every cell and more than one
-# {term}`seed`. Beside each score stands what an *untrained* dictionary reaches.
+# Here we repeat it at the paper's size. Call one setting with one architecture a *cell*. A build of this book has minutes, so it trains for a few
+# million samples, in four of the paper's cells. [Reference runs](reference-runs), made once and kept with the book, have every cell and more than
+# one {term}`seed`. Beside each score stands what an *untrained* dictionary reaches.
 
 # %% tags=["parameters"]
 n_features: int = 3200  # true features
@@ -78,9 +77,8 @@ plots.style()
 # x = \sum_i b_i \, c_i \, f_i, \qquad b_i \sim \mathrm{Bernoulli}(p_i), \quad \log c_i \sim \mathcal{N}(0, \sigma^2)
 # ```
 #
-# Here $f_i$ is the direction of feature $i$; $b_i$ is 1 with probability $p_i$ and 0 otherwise, so it says whether the feature is present;
-# and $c_i$ says how strongly.
-# The logarithm of $c_i$ is normally distributed around 0, so $c_i$ itself lies around 1 and is never negative.
+# Here $f_i$ is the direction of feature $i$; $b_i$ is 1 with probability $p_i$ and 0 otherwise, so it says whether the feature is present; and
+# $c_i$ says how strongly. The logarithm of $c_i$ is normally distributed around 0, so $c_i$ itself lies around 1 and is never negative.
 #
 # In the *constant* setting every feature is equally likely. In the *variable* one, probabilities spread over four orders
 # of magnitude, as the frequencies of words or topics do. The paper writes Log-Normal(0, 0.25) and does not say whether
@@ -120,16 +118,16 @@ show(pd.DataFrame(rows))
 # features?
 # **Guess both numbers before you read on.**
 #
-# An encoder has to say which directions are active and how strongly, and that matters as much as the dictionary. So the
-# table has the true features and a random dictionary under three encoders:
+# An encoder has to say which directions are active and how strongly, and that matters as much as the dictionary. So the table has the true features
+# and a random dictionary under three encoders:
 #
-# - the {term}`matched filter`, whose directions are those of the dictionary: it takes scalar products and keeps the largest, as every SAE of
-#   this book does before it is trained;
+# - the {term}`matched filter`, whose directions are those of the dictionary: it takes scalar products and keeps the largest, as every SAE of this
+#   book does before it is trained;
 # - *least squares*: the directions that the matched filter chose, with the best coefficients for them;
-# - [orthogonal matching pursuit](https://scikit-learn.org/stable/modules/linear_model.html#omp), which searches for
-#   directions one after the other, as no SAE does.
+# - [orthogonal matching pursuit](https://scikit-learn.org/stable/modules/linear_model.html#omp), which searches for directions one after the other,
+#   as no SAE does.
 #
-# For each encoder compare the two dictionaries: the difference is all that explained variance can give for knowing the features.
+# For each encoder compare the two dictionaries: the difference is what knowing the features is worth in explained variance.
 
 # %%
 few = {name: world.batches(1000, 1, seed=seed + 3)[0] for name, world in worlds.items()}
@@ -139,8 +137,8 @@ floors = pd.concat(floors, names=["setting"]).reset_index("setting")
 show(floors)
 
 # %% [markdown]
-# Three more: always answering with the mean, principal components ({term}`PCA`), and, in the second table, what the other reading of $\sigma$ would change:
-# where its two columns are close, it hardly matters which of them the paper meant.
+# Three more: always answering with the mean, principal components ({term}`PCA`), and, in the second table, what the other reading of $\sigma$ would
+# change: where its two columns are close, it hardly matters which of them the paper meant.
 
 # %%
 untrained = {
@@ -181,9 +179,8 @@ Markdown(
 # - {term}`BatchTopK` keeps the $k \times n$ largest of a batch of $n$ samples, so that a sample may have more than $k$ or fewer;
 # - {term}`JumpReLU` keeps those above a threshold; each latent has its own, and training moves it.
 #
-# All three are set to 20 active latents a sample, on average. Each is trained on the same samples in the same order, and tested on fresh
-# ones. Recovery is measured along
-# the way, which only synthetic data allows.
+# All three are set to 20 active latents a sample, on average. Each is trained on the same samples in the same order, and tested on fresh ones.
+# Recovery is measured along the way, which only synthetic data allows.
 #
 # **Write down four numbers before you read on:** the explained variance of {term}`TopK` and of {term}`BatchTopK` in the constant setting, and the share of
 # the features that each recovers. You know what an untrained dictionary has, and what the true features have.
@@ -264,10 +261,9 @@ Markdown(
 )
 
 # %% [markdown]
-# Where to put the threshold is a choice. The curve shows all thresholds at once: at each cosine on the axis, the share of features that come
-# as near as that to some direction.
-# The grey area is what a random dictionary of the same size would recover. A dictionary that has learned something lies to the right of it. One that has found
-# features has a shoulder: its curve stays level up to a cosine near 1 and drops only there.
+# Where to put the threshold is a choice. The curve shows all thresholds at once: at each cosine on the axis, the share of features that come as
+# near as that to some direction. The grey area is what a random dictionary of the same size would recover. A dictionary that has learned something
+# lies to the right of it. One that has found features has a shoulder: its curve stays level up to a cosine near 1 and drops only there.
 
 # %% mystnb={"figure": {"caption": "Share of true features that have a decoder direction within a given cosine. The dashed line is the threshold used in the tables.", "name": "fig-recovery-curve"}, "image": {"alt": "Curves of the share of true features whose best cosine lies above a threshold, against the threshold, for each architecture and setting, over a grey area for a random dictionary."}}
 best = {f"{s}, {a}": best_cosines(worlds[s].features, W_dec) for (s, a), W_dec in learned.items()}
@@ -282,8 +278,8 @@ threshold_slider(best | {f"random dictionary, {first}": random_best[first]}, thr
 # %% [markdown]
 # ## Over training
 #
-# Explained variance is what one watches on a real model, and one stops when it is flat. Is the dictionary done by then? Look at
-# where the upper curves flatten, and at what the lower ones do from there on. *Mean best cosine* is in the middle, since it moves long before the first feature
+# Explained variance is what one watches on a real model, and one stops when it is flat. Is the dictionary done by then? Look at where the upper
+# curves flatten, and at what the lower ones do from there on. *Mean best cosine* is in the middle, since it can move long before the first feature
 # passes the threshold.
 
 # %% mystnb={"figure": {"caption": "Explained variance of training batches, mean best cosine of a feature, and share of features recovered, as training goes on.", "name": "fig-synthetic-training"}, "image": {"alt": "Three rows of line charts against samples seen: explained variance, mean best cosine of a feature, share of features recovered."}}
@@ -307,10 +303,9 @@ Markdown(
 # %% [markdown]
 # ## Which features are found?
 #
-# In the variable setting some features are present in one sample of 16, others in one of 300,000. If an SAE learns from
-# what it sees often, the common ones should be found first. Then its line lies on that of the random dictionary at the left, where features
-# are rare, and leaves it somewhere
-# on the way to the right. Where would you expect that to be?
+# In the variable setting some features are present in one sample of 16, others in one of 300,000. If an SAE learns from what it sees often, the
+# common ones should be found first. Then its line lies on that of the random dictionary at the left, where features are rare, and leaves it
+# somewhere on the way to the right. Where would you expect that to be?
 
 # %% mystnb={"figure": {"caption": "Best cosine of a feature against how often it is present: median and middle half of the features in each of 12 groups.", "name": "fig-frequency"}, "image": {"alt": "Line chart of best cosine against the frequency of a feature on a logarithmic axis, one line an architecture, with a band for the random dictionary."}}
 setting = "variable" if "variable" in settings else settings[-1]
@@ -458,11 +453,10 @@ Markdown(text)
 # %% [markdown]
 # ## What would change my mind
 #
-# The claim is that explained variance does not tell whether the features were found. In {numref}`fig-synthetic-training` it gains weight
-# wherever the top curve is flat while one below it still rises, or where two SAEs end level at the top and apart below. It loses weight if
-# the curves rise and flatten together, and if the SAE with more explained
-# variance is also the one with more features each time. Then explained variance, though it is no measure of recovery, would at least rank
-# dictionaries. {numref}`fig-recovery-curve` says whether the answer hangs on the threshold.
+# The claim is that explained variance does not tell whether the features were found. In {numref}`fig-synthetic-training` it gains weight wherever
+# the top curve is flat while one below it still rises, or where two SAEs end level at the top and apart below. It loses weight if the curves rise
+# and flatten together, and if the SAE with more explained variance is also the one with more features each time. Then explained variance, though it
+# is no measure of recovery, would at least rank dictionaries. {numref}`fig-recovery-curve` says whether the answer hangs on the threshold.
 
 # %% [markdown]
 # ## Exercises
@@ -502,9 +496,9 @@ Markdown(
 # ```{exercise} A perfect score with nothing learned
 # :label: ex-perfect-and-empty
 #
-# *Medium, 10 minutes.* Break explained variance. Write `perfect_and_empty(d_in)`. It makes, without any data, a dictionary of shape (m, `d_in`), with m as you like.
-# With it a TopK SAE that has as many active latents as there are dimensions ($k$ = `d_in`) must give back *every* activation exactly. Its encoder
-# takes scalar products with the same directions, keeps the $k$ largest, and sets what is negative to 0.
+# *Medium, 10 minutes.* Break explained variance. Write `perfect_and_empty(d_in)`. It makes, without any data, a dictionary of shape (m, `d_in`),
+# with m as you like. With it a TopK SAE that has as many active latents as there are dimensions ($k$ = `d_in`) must give back *every* activation
+# exactly. Its encoder takes scalar products with the same directions, keeps the $k$ largest, and sets what is negative to 0.
 # ```
 
 # %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
@@ -539,27 +533,26 @@ Markdown(
 # ```{exercise} More to see, or less overlap?
 # :label: ex-seen-or-overlap
 #
-# *Hard, 20 minutes and some waiting.* In the constant setting TopK recovers little in this page's budget. Is it that it has not *seen* each
-# feature often enough, or that
-# features *overlap* too much? Two reruns show every feature four times as often as here: `-p samples 16000000`, and, with the same samples, four times fewer
-# features, `-p n_features 800 -p d_sae 800`. (Both with `-p cells '["constant TopK"]'`.) Predict the recovery of both before you start them. What would
-# each explanation say, and what else has changed in the second?
+# *Hard, 20 minutes and some waiting.* In the constant setting TopK recovers little in this page's budget. Is it that it has not *seen* each feature
+# often enough, or that features *overlap* too much? Two reruns show every feature four times as often as here: `-p samples 16000000`, and, with the
+# same samples, four times fewer features, `-p n_features 800 -p d_sae 800`. (Both with `-p cells '["constant TopK"]'`.) Predict the recovery of
+# both before you start them. What would each explanation say, and what else has changed in the second?
 # ```
 #
 # ```{dropdown} What to look for
-# If only the number of times that a feature was seen matters, both reruns recover about the same. If the second recovers far more, overlap
-# matters as well: each feature then
-# has fewer neighbours with a high cosine. But look at what moved along with it: the floor (fewer random directions come less near to a feature), the
-# size of the SAE, and what the true features explain. A clean test would change one thing; here you need at least the nulls of both worlds beside the scores.
+# If only the number of times that a feature was seen matters, both reruns recover about the same. If the second recovers far more, overlap matters
+# as well: each feature then has fewer neighbours with a high cosine. But look at what moved along with it: the floor (fewer random directions come
+# less near to a feature), the size of the SAE, and what the true features explain. A clean test would change one thing; here you need at least the
+# nulls of both worlds beside the scores.
 # ```
 
 # %% [markdown]
 # ## Quiz
 #
 # ```{dropdown} 1. Explained variance has been flat for half of the training. Is it time to stop?
-# Not for that reason. A matched filter with wrong directions already reconstructs well, so little is left to gain by right ones, and
-# directions may go on turning towards features
-# while the score hardly moves. On a real model you cannot see that; all the less does a flat curve show that it has ended.
+# Not for that reason. A matched filter with wrong directions already reconstructs well, so little is left to gain by right ones, and directions may
+# go on turning towards features while the score hardly moves. On a real model you cannot see that; all the less does a flat curve show that it has
+# ended.
 # ```
 #
 # ```{dropdown} 2. Two SAEs have explained variances whose 95% intervals do not overlap. Has the better one found more features?
