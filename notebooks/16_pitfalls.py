@@ -10,13 +10,13 @@
 # # Pitfalls
 #
 # ```{admonition} This lesson
-# - **You will learn** ten ways to be misled by a sparse autoencoder or by its score, and for each the check that catches it.
+# - **You will learn** ten ways to be misled by a {term}`sparse autoencoder` or by its score, and for each the check that catches it.
 # - **You need** [Frozen Decoder](05_frozen_decoder) and [Reconstruction](09_reconstruction): {term}`latent`, {term}`explained variance`,
 #   {term}`floor`. [Beyond independence](04_beyond_independence) helps with the second and the fourth.
 # - **Time** 40 minutes to read, 35 more for the exercises. Each section can be read alone.
 # ```
 #
-# Ten ways to fool oneself with a sparse autoencoder. Each section has the same shape: how people fall in, a cell in which it happens, a cell
+# Ten ways to fool oneself with an SAE. Each section has the same shape: how people fall in, a cell in which it happens, a cell
 # with the check that would have caught it, and what this run showed, also where it showed nothing.
 #
 # Where the truth has to be known, the data are synthetic and small: a few dozen {term}`features <feature>`, SAEs that train in seconds. Where
@@ -118,7 +118,7 @@ def trained(world, l0, latents, name=architecture, seed=seed, lr=lr, baseline=No
 # ## 1. Dead latents
 #
 # *How one falls in:* {term}`explained variance` is fine, so the {term}`dictionary` must be. But it is computed from the latents that fire, and does not
-# see the others. Here are three SAEs in a world with more features than can be found; the last has three times the learning rate of the second.
+# see the others. Here are three SAEs in a world with more features than can be found, one of them {term}`TopK` and two {term}`BatchTopK`; the last has three times the learning rate of the second.
 
 # %%
 hard = FeatureWorld(constant_probabilities(many_features, 12), d_in, seed=seed)
@@ -201,7 +201,7 @@ show(sweep[["world", "told", "explained_variance", "recovered_one_to_one", "dead
 
 # %% [markdown]
 # *The check:* sweep L0 and look at the decoder, which needs no true features. Two diagnostics of {cite:t}`chanin2025sparse`; both ask whether
-# decoder directions are mixtures, and are *lowest* where they are least so.
+# {term}`decoder directions <decoder direction>` are mixtures, and are *lowest* where they are least so.
 #
 # - *Overlap*: the mean absolute {term}`cosine <cosine similarity>` between two decoder directions. Mixtures share parts.
 # - *Decoder projection*: project samples on all decoder directions, sort all these numbers, and take the one that as many as 10 latents a
@@ -348,7 +348,7 @@ show(absorption(sae, world, pairs, seed=seed + 1)[["parent", "child", "cosine", 
 # Each row is a parent and a child: how near the parent's latent is to the parent, and how often that latent fires when the parent is present, alone
 # and together with the child. Where it hardly fires even alone, the parent has no latent of its own at all.
 #
-# *The check:* over all families, with an interval, the firing rate of the parent's latent given that the parent is present, with the child and
+# *The check:* over all families, with an {term}`interval <bootstrap confidence interval>`, the firing rate of the parent's latent given that the parent is present, with the child and
 # without; the cosine of the child's latent to the parent; and both in the control. Two children share their parent's latent, so intervals are over
 # families.
 
@@ -488,7 +488,7 @@ Markdown(
 # ## 6. Hand-picked latents
 #
 # *How one falls in:* one scrolls through a few thousand latents, and shows the five that are clearest. From here on the SAEs are those of the language
-# model. Score every latent by the *purity* of its strongest tokens: of the ten tokens on which it is most active, the share that are one and the
+# model. Score every latent by the {term}`purity <token purity>` of its strongest tokens: of the ten tokens on which it is most active, the share that are one and the
 # same token. Here are the two purest latents of a {term}`Frozen Decoder`, whose decoder directions are random.
 
 # %%
@@ -531,7 +531,7 @@ credit = CREDITS.get(texts, texts)
 HTML(contexts_html({"Frozen Decoder, hand-picked": top_contexts(saes["Frozen Decoder"], store.held_out, shown, lm.tokenizer, n=3)}, credit))
 
 # %% [markdown]
-# *The check:* draw latents at random, say how many were looked at, and show the distribution. Three nulls stand beside the trained SAE: the Frozen Decoder, an SAE that
+# *The check:* draw latents at random, say how many were looked at, and show the distribution. Three {term}`nulls <null>` stand beside the trained SAE: the Frozen Decoder, an SAE that
 # was *never trained*, and the tokens shuffled, where there is nothing to find. The right panel gives the best of *n*: what one can expect
 # to find by looking at *n* latents.
 
@@ -588,7 +588,7 @@ if {"fully trained", "Frozen Decoder", "untrained"} <= set(drawn):
 Markdown(text)
 
 # %% [markdown]
-# Purity is a crude score: a latent that fires on one token is easily described and need not be interesting. [Auto-interpretability](10_autointerp.ipynb) scores
+# Purity is a crude score: a latent that fires on one token is easily described and need not be interesting. {term}`Auto-interpretability`, in [a chapter of its own](10_autointerp.ipynb), scores
 # descriptions of latents drawn at random.
 #
 # ## 7. Small samples
@@ -609,7 +609,7 @@ alike = pd.DataFrame(rows, columns=["latents of each", "differ by more than the 
 show(alike)
 
 # %% [markdown]
-# *The check:* an interval of the difference, the smallest difference that so many items could have shown (*detectable*), and a verdict that may
+# *The check:* an interval of the difference, the smallest difference that so many items could have shown ({term}`detectable <detectable difference>`), a {term}`margin <equivalence margin>`, and a verdict that may
 # be *not told apart*. First the same SAE against itself with ten latents, many times: how often does the verdict say *better* or *worse*, where nothing is?
 # Then the trained SAE against the two nulls, with more and more latents.
 
@@ -759,7 +759,7 @@ show(floors)
 # Four active examples and ten random ones are the setting of SAEBench's auto-interpretability {cite:p}`karvonen2025saebench`: there a
 # judge who knows nothing does well by saying no.
 #
-# *The check:* the floor beside the score, and the score on a scale from the floor (0) to the ceiling (1). For loss recovered the floor
+# *The check:* the floor beside the score, and the score on a scale from the floor (0) to the {term}`ceiling` (1). For {term}`loss recovered` the floor
 # is what the untrained dictionary gets, the ceiling the model itself. So rescaled, it no longer matters what the loss was compared with: zero and the mean
 # give the same number.
 
@@ -815,7 +815,7 @@ with torch.no_grad():
 show(pd.DataFrame([{"definition": name, "the same reconstruction": formula(x, x_hat)} for name, formula in definitions.items()]))
 
 # %% [markdown]
-# *The check:* three questions whose answers are known. Always answering with the mean explains nothing: 0. Multiplying the activations and their reconstruction by 10
+# *The check:* three questions whose answers are known. Always answering with the mean explains nothing: 0. Multiplying the {term}`activations <activation>` and their reconstruction by 10
 # changes nothing. And a reconstruction that is off by the same constant on every token is worse. Here the constant is as long as a typical error.
 
 # %%
@@ -1012,7 +1012,7 @@ Markdown(
 
 # %% [markdown]
 # If you have time left: raise the number of active latents in the section on absorption (0.6 in the cell) until it goes away. What does explained variance do? Or
-# set `architecture` to `JumpReLU`: which pitfalls stay?
+# set `architecture` to {term}`JumpReLU`: which pitfalls stay?
 #
 # ## Quiz
 #

@@ -10,18 +10,18 @@
 # # Vision
 #
 # ```{admonition} This lesson
-# - **You will learn** to judge pictures of what a latent of a vision model fires on: what a row of images can show, what a score with a chance level adds, and
+# - **You will learn** to judge pictures of what a {term}`latent` of a vision model fires on: what a row of images can show, what a score with a chance level adds, and
 #   which comparison it takes.
-# - **You need** [Frozen Decoder](05_frozen_decoder) and [Auto-interpretability](10_autointerp): {term}`latent`, {term}`L0`, {term}`floor`.
+# - **You need** [Frozen Decoder](05_frozen_decoder) and [Auto-interpretability](10_autointerp): {term}`encoder`, {term}`L0`, {term}`floor`.
 # - **Time** 20 minutes to read, 35 more for the exercises.
 # ```
 #
-# SAEs also read vision models. {cite:t}`korznikov2026sanity` take rare {term}`latents <latent>` of CLIP, from pretrained SAEs and from
+# SAEs also read vision models. {cite:t}`korznikov2026sanity` take rare latents of CLIP {cite:p}`radford2021clip`, from pretrained SAEs and from
 # SAEs with random weights, show for each the images at the percentiles 100, 75, 50 and 25 of its activation, and find that the random ones
 # look like concepts too. That is an argument by picture, with no score. This chapter makes the same picture on another model, says *where* in
 # the image a latent fires, and adds a score with its chance level and intervals.
 #
-# A vision model holds a vector for every place of an image, as a language model does for every token. The default model
+# A vision model holds a vector for every place of an image, as a language model does for every {term}`token`. The default model
 # here, EfficientNet-Lite0, was trained to tell the 1,000 classes of ImageNet apart. In the middle of it, an image is a grid of 14 by 14 places,
 # each an {term}`activation` of 112 numbers. Every place is one sample for the SAE.
 #
@@ -117,7 +117,7 @@ Markdown(
 # ## The SAEs
 #
 # The grid of the chapters before, and one more: a *fully random* SAE. It is what the fully trained one was before its first
-# step: random directions in {term}`encoder` and decoder, with its scale and threshold fitted to a sample so that its {term}`L0` is the same.
+# step: random {term}`directions <direction>` in encoder and decoder, with its scale and threshold fitted to a sample so that its {term}`L0` is the same.
 
 # %%
 sample = store.train[:50_000]
@@ -177,15 +177,15 @@ HTML(pictures_html(looked_at, credit))
 #
 # - *random images*, the {term}`floor`: ten images drawn at random. What they score on average is known: the share of all pairs of held-out
 #   images that have the same label;
-# - *neurons*, a yardstick: the model's own channels at this block, each standardised and taken in both signs, with one threshold
+# - *neurons*, a {term}`yardstick`: the model's own channels at this block, each standardised and taken in both signs, with one threshold
 #   so that as many are active as latents are. An SAE should beat them;
 # - *supervised probes*, a {term}`ceiling`: classifiers that were told the labels of the training images.
 #
-# The score says when a latent fires, so it speaks of {term}`encoders <encoder>`. A {term}`Frozen Decoder` has a trained one. The
+# The score says when a latent fires, so it speaks of encoders. A Frozen Decoder has a trained one. The
 # {term}`Frozen Encoder` and the fully random SAE have the same random one up to biases and threshold, so the two should score alike; and
-# before training a BatchTopK and a JumpReLU SAE are the same.
+# before training a {term}`BatchTopK` and a {term}`JumpReLU` SAE are the same.
 #
-# A latent that fires on fewer than ten held-out images is left out; *eligible* says how many are not. The intervals are
+# A latent that fires on fewer than ten held-out images is left out; *eligible* says how many are not. The {term}`intervals <bootstrap confidence interval>` are
 # over latents. Several latents may share their images, so the intervals are somewhat too narrow.
 
 # %%
@@ -412,7 +412,7 @@ Markdown(
 # :label: ex-above-chance
 #
 # *Hard, 20 minutes.* Among hundreds of latents some beat chance by luck. Write `above_chance(scores, by_chance, rate)`: of latents with these `scores`, how many can be called better than
-# chance so that at most a share `rate` of *those* is expected to be there by luck ({cite:t}`benjamini1995fdr`)? `by_chance` are the scores of random sets of images. A latent's p-value is the share
+# chance so that at most a share `rate` of *those* is expected to be there by luck? That is the {term}`false discovery rate`, and this is how {cite:t}`benjamini1995fdr` keep it. `by_chance` are the scores of random sets of images. A latent's p-value is the share
 # of sets that score *at least* as high, with the latent itself counted as one more such set. Sort the p-values; find the last one, at rank $k$ of $m$, that is at most $k/m$ times the
 # rate; it and all before it are kept. **Write down first:** for the SAE that was never trained, how many will be kept?
 # ```
@@ -472,7 +472,7 @@ Markdown(
 # - An image set's near copies and its style raise every latent's purity, the random ones' too: what counts is the distance
 #   to the random SAE and to the model's own channels, not the distance to chance.
 # - Compare latents of like frequency, and say how many were left out.
-# - Here is one seed and few rare latents: a verdict whose interval ends near zero can turn with the seed, or even with the number of
+# - Here is one {term}`seed` and few rare latents: a verdict whose interval ends near zero can turn with the seed, or even with the number of
 #   threads that a sum is split over.
 
 # %% [markdown]
