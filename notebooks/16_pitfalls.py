@@ -911,13 +911,14 @@ rows = []
 for name, scores in measured.items():
     frequencies = np.asarray(scores.firing_frequency, dtype=float)
     for size, counted in list(zip(sizes, silent[name], strict=True))[:3]:
-        rows.append({"SAE": name, "samples": size, "expected": looks_dead(frequencies, size), "counted": counted, "never, on all": scores.dead})
+        rows.append({"SAE": name, "samples": size, "expected": looks_dead(frequencies, size), "counted": counted, "dead on all": scores.dead})
 expected = pd.DataFrame(rows)
 display(show(expected))
 gap = (expected["expected"] - expected["counted"]).abs().max()
 Markdown(
-    f"Expected and counted differ by at most {gap:.3f}: what looks dead on few samples follows from the frequencies. Against the last column, "
-    f"{expected['samples'].iloc[0]} samples overstate the dead by up to {(expected['counted'] - expected['never, on all']).max():.0%} of the dictionary."
+    f"Expected and counted differ by at most {gap:.3f}"
+    + (": what looks dead on few samples follows from the frequencies" if gap < 0.02 else "")
+    + f". Compared with the last column, {expected['samples'].iloc[0]} samples overstate the dead by up to {(expected['counted'] - expected['dead on all']).max():.0%} of the dictionary."
 )
 
 # %% [markdown]
@@ -953,11 +954,9 @@ for name, values in drawn.items():
 Markdown(
     "\n".join(lines)
     + (
-        f"\n\nWith some patience, {needed['untrained']:,.0f} latents, one finds in an SAE that was never trained what a few minutes find in the trained one. So a latent shown "
-        "without the number of those looked at shows little."
-        if needed.get("untrained", 0) > needed.get("fully trained", np.inf)
-        else "\n\nIn this run the trained SAE does not need fewer latents than the untrained one, so such a latent shows nothing."
-        if "untrained" in needed
+        f"\n\nSuch a latent turns up among {needed['untrained']:,.0f} of an SAE that was never trained, among {needed['fully trained']:,.0f} of the trained one. Shown without the "
+        "number of those looked at, it does not say which of the two it came from."
+        if {"untrained", "fully trained"} <= set(needed)
         else ""
     )
 )

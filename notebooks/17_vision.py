@@ -402,7 +402,7 @@ compared = pd.DataFrame(lines, columns=["baseline", "all latents at once", "like
 display(show(compared))
 moved = (compared["like with like"] - compared["all latents at once"]).abs()
 Markdown(
-    f"Most is changed for the {compared.loc[moved.idxmax(), 'baseline']}, by {moved.max():.3f}: that much of its difference was a matter of how often latents fire."
+    f"The difference that changes most is that of *{compared.loc[moved.idxmax(), 'baseline']}*, by {moved.max():.3f}: so much of it was a matter of how often latents fire."
     if len(compared)
     else "No latents of like frequency could be compared."
 )
@@ -438,11 +438,13 @@ for baseline, mine in own.groupby("baseline", sort=False):
     lines.append({"baseline": baseline, "latents scored": len(mine), "better than chance": kept, "share": kept / len(mine)})
 better = pd.DataFrame(lines, columns=["baseline", "latents scored", "better than chance", "share"])
 display(show(better))
-never = better.loc[better["baseline"] == RANDOM, "share"]
+of = better.set_index("baseline")
 Markdown(
-    f"With a rate of 5%, {never.iloc[0]:.0%} of the latents of the SAE that was never trained are better than chance. "
-    + ("So chance is too low a bar: random directions of a trained model already sort images. What training has to beat is that SAE." if never.iloc[0] > 0.1 else "Here chance is a bar that training has to pass.")
-    if len(never)
+    f"At a rate of 5%, {of.loc[RANDOM, 'better than chance']} of {of.loc[RANDOM, 'latents scored']} latents of the SAE that was never trained can be called better than chance. "
+    + (f"For the fully trained one it is {of.loc['fully trained', 'share']:.0%}. " if "fully trained" in of.index else "")
+    + f"Their mean is {own.loc[own['baseline'] == RANDOM, 'score'].mean():.2f} where chance gives {purity.chance:.2f}: a mean over many latents can lie clearly above chance though hardly one of them can be "
+    f"told from luck by its {top} images."
+    if RANDOM in of.index
     else "No latent of the SAE that was never trained could be scored."
 )
 
@@ -454,9 +456,9 @@ Markdown(
 # see a row of an SAE that was never trained.
 # ```
 #
-# ```{dropdown} 2. Many latents of the SAE that was never trained are better than chance. Is something wrong with the score?
+# ```{dropdown} 2. On average the latents of an SAE that was never trained score above chance. Is something wrong with the score?
 # No. Its directions are random, but the activations are those of a trained model, and like images lie near each other in them. So any direction sorts images a little. The score is
-# right; it is the model's doing, not the SAE's.
+# right, and it is the model's doing, not the SAE's: an SAE has to be above *that*.
 # ```
 #
 # ```{dropdown} 3. Why has the Frozen Encoder the purity of the fully random SAE?
