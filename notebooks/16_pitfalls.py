@@ -9,15 +9,24 @@
 # %% [markdown]
 # # Pitfalls
 #
-# Ten ways to fool oneself with a sparse autoencoder. Each section has the same shape: how people fall in, a cell in which it happens, a cell
+# ```{admonition} This lesson
+# - **You will learn** ten ways to be misled by a {term}`sparse autoencoder` or by its score, and for each the check that catches it.
+# - **You need** [Frozen Decoder](05_frozen_decoder) and [Reconstruction](09_reconstruction): {term}`latent`, {term}`explained variance`,
+#   {term}`floor`. [Beyond independence](04_beyond_independence) helps with the second and the fourth.
+# - **Time** 40 minutes to read, 35 more for the exercises. Each section can be read alone.
+# ```
+#
+# Ten ways to fool oneself with an SAE. Each section has the same shape: how people fall in, a cell in which it happens, a cell
 # with the check that would have caught it, and what this run showed, also where it showed nothing.
 #
 # Where the truth has to be known, the data are synthetic and small: a few dozen {term}`features <feature>`, SAEs that train in seconds. Where
 # a real score is at stake, the SAEs are those of the chapters before, on the language model. Most of these pitfalls were found by others, who
 # are named in their places.
 #
-# **Before you read on:** which of these have you fallen into? Dead latents, the wrong L0, one seed, absorption, hedging, a small sample,
-# hand-picked latents, an unmatched baseline, a metric without its floor, a formula with somebody else's definition.
+# **Before you read on, write down three shares:** where there are more features than can be found, how many latents of an SAE has another one in
+# common with it that differs by its {term}`seed` alone? If ten latents of an SAE are compared with ten others *of the same SAE*, how often is
+# one mean ahead of the other by more than the `margin` below? And if the model's layer is replaced by its mean on every {term}`token`, how much of the loss
+# is "recovered", compared with zero?
 
 # %% tags=["parameters"]
 model: str = "smollm2"  # language model: "smollm2" (embedded), or a transformers id or folder
@@ -51,7 +60,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import HTML, Markdown
+from IPython.display import HTML, Markdown, display
 from matplotlib import pyplot as plt
 from matplotlib.ticker import PercentFormatter
 from sklearn.dummy import DummyClassifier
@@ -66,6 +75,7 @@ from saelite.baselines import FrozenDecoder
 from saelite.comparison import architectures_at, fit, unmatched
 from saelite.corpora import CREDITS, load_texts
 from saelite.evaluations import over, references
+from saelite.exercises import pitfalls as exercises
 from saelite.initialisation import iso
 from saelite.latents import contexts_html, draw_latents, top_contexts
 from saelite.metrics import best_cosines, evaluate, explained_variance, matched_cosines, recovery
@@ -108,7 +118,7 @@ def trained(world, l0, latents, name=architecture, seed=seed, lr=lr, baseline=No
 # ## 1. Dead latents
 #
 # *How one falls in:* {term}`explained variance` is fine, so the {term}`dictionary` must be. But it is computed from the latents that fire, and does not
-# see the others. Here are three SAEs in a world with more features than can be found; the last has three times the learning rate of the second.
+# see the others. Here are three SAEs in a world with more features than can be found, one of them {term}`TopK` and two {term}`BatchTopK`; the last has three times the learning rate of the second.
 
 # %%
 hard = FeatureWorld(constant_probabilities(many_features, 12), d_in, seed=seed)
@@ -191,7 +201,7 @@ show(sweep[["world", "told", "explained_variance", "recovered_one_to_one", "dead
 
 # %% [markdown]
 # *The check:* sweep L0 and look at the decoder, which needs no true features. Two diagnostics of {cite:t}`chanin2025sparse`; both ask whether
-# decoder directions are mixtures, and are *lowest* where they are least so.
+# {term}`decoder directions <decoder direction>` are mixtures, and are *lowest* where they are least so.
 #
 # - *Overlap*: the mean absolute {term}`cosine <cosine similarity>` between two decoder directions. Mixtures share parts.
 # - *Decoder projection*: project samples on all decoder directions, sort all these numbers, and take the one that as many as 10 latents a
@@ -338,7 +348,7 @@ show(absorption(sae, world, pairs, seed=seed + 1)[["parent", "child", "cosine", 
 # Each row is a parent and a child: how near the parent's latent is to the parent, and how often that latent fires when the parent is present, alone
 # and together with the child. Where it hardly fires even alone, the parent has no latent of its own at all.
 #
-# *The check:* over all families, with an interval, the firing rate of the parent's latent given that the parent is present, with the child and
+# *The check:* over all families, with an {term}`interval <bootstrap confidence interval>`, the firing rate of the parent's latent given that the parent is present, with the child and
 # without; the cosine of the child's latent to the parent; and both in the control. Two children share their parent's latent, so intervals are over
 # families.
 
@@ -478,7 +488,7 @@ Markdown(
 # ## 6. Hand-picked latents
 #
 # *How one falls in:* one scrolls through a few thousand latents, and shows the five that are clearest. From here on the SAEs are those of the language
-# model. Score every latent by the *purity* of its strongest tokens: of the ten tokens on which it is most active, the share that are one and the
+# model. Score every latent by the {term}`purity <token purity>` of its strongest tokens: of the ten tokens on which it is most active, the share that are one and the
 # same token. Here are the two purest latents of a {term}`Frozen Decoder`, whose decoder directions are random.
 
 # %%
@@ -521,7 +531,7 @@ credit = CREDITS.get(texts, texts)
 HTML(contexts_html({"Frozen Decoder, hand-picked": top_contexts(saes["Frozen Decoder"], store.held_out, shown, lm.tokenizer, n=3)}, credit))
 
 # %% [markdown]
-# *The check:* draw latents at random, say how many were looked at, and show the distribution. Three nulls stand beside the trained SAE: the Frozen Decoder, an SAE that
+# *The check:* draw latents at random, say how many were looked at, and show the distribution. Three {term}`nulls <null>` stand beside the trained SAE: the Frozen Decoder, an SAE that
 # was *never trained*, and the tokens shuffled, where there is nothing to find. The right panel gives the best of *n*: what one can expect
 # to find by looking at *n* latents.
 
@@ -578,7 +588,7 @@ if {"fully trained", "Frozen Decoder", "untrained"} <= set(drawn):
 Markdown(text)
 
 # %% [markdown]
-# Purity is a crude score: a latent that fires on one token is easily described and need not be interesting. [Auto-interpretability](10_autointerp.ipynb) scores
+# Purity is a crude score: a latent that fires on one token is easily described and need not be interesting. {term}`Auto-interpretability`, in [a chapter of its own](10_autointerp.ipynb), scores
 # descriptions of latents drawn at random.
 #
 # ## 7. Small samples
@@ -599,7 +609,7 @@ alike = pd.DataFrame(rows, columns=["latents of each", "differ by more than the 
 show(alike)
 
 # %% [markdown]
-# *The check:* an interval of the difference, the smallest difference that so many items could have shown (*detectable*), and a verdict that may
+# *The check:* an interval of the difference, the smallest difference that so many items could have shown ({term}`detectable <detectable difference>`), a {term}`margin <equivalence margin>`, and a verdict that may
 # be *not told apart*. First the same SAE against itself with ten latents, many times: how often does the verdict say *better* or *worse*, where nothing is?
 # Then the trained SAE against the two nulls, with more and more latents.
 
@@ -749,7 +759,7 @@ show(floors)
 # Four active examples and ten random ones are the setting of SAEBench's auto-interpretability {cite:p}`karvonen2025saebench`: there a
 # judge who knows nothing does well by saying no.
 #
-# *The check:* the floor beside the score, and the score on a scale from the floor (0) to the ceiling (1). For loss recovered the floor
+# *The check:* the floor beside the score, and the score on a scale from the floor (0) to the {term}`ceiling` (1). For {term}`loss recovered` the floor
 # is what the untrained dictionary gets, the ceiling the model itself. So rescaled, it no longer matters what the loss was compared with: zero and the mean
 # give the same number.
 
@@ -805,7 +815,7 @@ with torch.no_grad():
 show(pd.DataFrame([{"definition": name, "the same reconstruction": formula(x, x_hat)} for name, formula in definitions.items()]))
 
 # %% [markdown]
-# *The check:* three questions whose answers are known. Always answering with the mean explains nothing: 0. Multiplying the activations and their reconstruction by 10
+# *The check:* three questions whose answers are known. Always answering with the mean explains nothing: 0. Multiplying the {term}`activations <activation>` and their reconstruction by 10
 # changes nothing. And a reconstruction that is off by the same constant on every token is worse. Here the constant is as long as a typical error.
 
 # %%
@@ -838,6 +848,22 @@ Markdown(
     "mean over tokens weighs every token alike, however large, so say which one you report."
 )
 
+# %% [markdown]
+# Back to your three shares:
+
+# %% tags=["hide-input"]
+hard_pair = seeds.set_index("world").loc["hard"]
+Markdown(
+    f"1. Of the latents of two seeds {hard_pair['shared (cosine above 0.7)']:.0%} are shared in the hard world (section 3); two random dictionaries would share "
+    f"{hard_pair['shared by chance']:.0%}, and in the easy world {worth['shared (cosine above 0.7)']:.0%} are.\n"
+    + (
+        f"2. Ten latents differ from ten others of the same SAE by more than the margin of {margin} in {alike['differ by more than the margin'].iloc[0]:.0%} of draws (section 7).\n"
+        if len(alike)
+        else "2. Too few latents fire often enough to draw ten against ten.\n"
+    )
+    + f"3. The layer's mean recovers {free[0]:.0%} of the loss, compared with zero (section 9)."
+)
+
 # %%
 results = Path(os.environ.get("SAELITE_RESULTS", "results"))
 results.mkdir(parents=True, exist_ok=True)
@@ -849,7 +875,171 @@ for name, of in kept.items():
     of.assign(seed=seed).to_json(results / f"pitfalls_{name}.json", orient="records", indent=1)
 
 # %% [markdown]
-# ## Key points: a checklist
+# ## What would change my mind
+#
+# The claim of this chapter is that a score without its check misleads. For one pitfall it gains weight where the check tells another story than the score did; it loses
+# weight where the check changes nothing. In {numref}`fig-l0-diagnostics` that would be explained variance highest at the very L0 with the most features; in
+# {numref}`fig-absorption`, dots and squares no further apart in the hierarchical rows than in the independent ones; in {numref}`fig-best-of-n`, a best of many untrained latents
+# that stays well below the trained SAE's. The worlds here are small and made to show what they show: a pitfall seen here can happen, which does not say how often it does on a
+# large model; and one that is not seen here may be seen with another `seed`, more `steps` or another `architecture`.
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise} Dead, or only rare
+# :label: ex-looks-dead
+#
+# *Easy, 5 minutes.* `frequencies` holds the {term}`firing frequency` of every latent, an array of shares. Write `looks_dead(frequencies, n)`: the share of latents that you expect to
+# fire on *none* of `n` samples drawn at random.
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def looks_dead(frequencies, n):
+    # BEGIN SOLUTION
+    return ((1 - frequencies) ** n).mean()
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_looks_dead(looks_dead)
+
+# %% [markdown]
+# The SAEs of section 1: what their frequencies let one expect, beside what was counted there.
+
+# %% tags=["hide-input"]
+rows = []
+for name, scores in measured.items():
+    frequencies = np.asarray(scores.firing_frequency, dtype=float)
+    for size, counted in list(zip(sizes, silent[name], strict=True))[:3]:
+        rows.append({"SAE": name, "samples": size, "expected": looks_dead(frequencies, size), "counted": counted, "dead on all": scores.dead})
+expected = pd.DataFrame(rows)
+display(show(expected))
+gap = (expected["expected"] - expected["counted"]).abs().max()
+Markdown(
+    f"Expected and counted differ by at most {gap:.3f}"
+    + (": what looks dead on few samples follows from the frequencies" if gap < 0.02 else "")
+    + f". Compared with the last column, {expected['samples'].iloc[0]} samples overstate the dead by up to {(expected['counted'] - expected['dead on all']).max():.0%} of the dictionary."
+)
+
+# %% [markdown]
+# ```{exercise} How many were looked at?
+# :label: ex-to-look-at
+#
+# *Medium, 10 minutes.* Somebody shows a latent of a certain purity. Write `to_look_at(values, wanted, sure)`: how many latents, drawn at random from an SAE whose purities are
+# `values`, must one look at so that at least one has `wanted` or more with probability `sure`? A whole number; drawn with replacement, which for thousands of latents makes no
+# difference.
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def to_look_at(values, wanted, sure):
+    # BEGIN SOLUTION
+    short = (values < wanted).mean()  # one latent falls short
+    return np.ceil(np.log(1 - sure) / np.log(short))  # n of them all do with probability short ** n
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_to_look_at(to_look_at)
+
+# %% [markdown]
+# For the SAEs of section 6: how many latents until one has a purity of 0.9 or more, with a probability of 95%?
+
+# %% tags=["hide-input"]
+lines, needed = [], {}
+for name, values in drawn.items():
+    share = (values >= 0.9).mean()
+    if 0 < share < 1:
+        needed[name] = to_look_at(values, 0.9, 0.95)
+    lines.append(f"- {name}: " + (f"{needed[name]:,.0f} latents" if name in needed else "any latent will do" if share else "no latent reaches it"))
+Markdown(
+    "\n".join(lines)
+    + (
+        f"\n\nSuch a latent turns up among {needed['untrained']:,.0f} of an SAE that was never trained, among {needed['fully trained']:,.0f} of the trained one. Shown without the "
+        "number of those looked at, it does not say which of the two it came from."
+        if {"untrained", "fully trained"} <= set(needed)
+        else ""
+    )
+)
+
+# %% [markdown]
+# ```{exercise} Why least squares hedges
+# :label: ex-lean-of
+#
+# *Hard, 20 minutes.* Two features at right angles, of length 1 and strength 1. Feature one is present in a share `p_one` of samples, feature two in `p_two`, both together in
+# `p_both`. An SAE has a single latent, whose activation is 1 exactly where feature *one* is present, and a decoder bias that is free. Its decoder direction and bias make the mean squared error as small
+# as can be. Write `lean_of(p_one, p_two, p_both)`: the cosine of that direction to feature *two*. **Write down first:** must the two be correlated for it to differ from 0?
+# ```
+#
+# ```{dropdown} A hint
+# With least squares the bias becomes the mean of the samples on which the latent is silent, and the direction is the mean of those on which it fires minus that.
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def lean_of(p_one, p_two, p_both):
+    # BEGIN SOLUTION
+    with_one, without_one = p_both / p_one, (p_two - p_both) / (1 - p_one)  # how often two is present
+    part = with_one - without_one
+    return part / (1 + part**2) ** 0.5  # the direction is feature one plus this part of feature two
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_lean_of(lean_of)
+
+# %% [markdown]
+# What that predicts for the pairs of section 5, beside what the SAEs there did. A latent's own feature is the more frequent one of its pair, or the other.
+
+# %% tags=["hide-input"]
+rows = []
+for kind, world in pairs_of.items():
+    p = world.probabilities.numpy()
+    for own, first, second in (("the more frequent", 0, families), ("the less frequent", families, 0)):
+        p_both = p[first] * p[second] / world.open_probability  # within an open pair the two are independent
+        row = {"world": kind, "own feature": own, "least squares": lean_of(p[first], p[second], p_both)}
+        for width in widths:
+            of = leaning[(leaning["world"] == kind) & (leaning["width"] == width) & ((leaning["feature"] < families) == (first == 0))]
+            row |= {f"{width}: latents": len(of), f"{width}: lean": (of["lean"] - of["true_cosine"]).mean()}
+        rows.append(row)
+predicted = pd.DataFrame(rows)
+display(show(predicted))
+together, apart_ = (predicted[predicted["world"] == kind] for kind in ("correlated", "independent"))
+Markdown(
+    f"Least squares alone asks for a lean of {together['least squares'].min():.2f} to {together['least squares'].max():.2f} where the two come together, and of "
+    f"{abs(apart_['least squares']).max():.2f} where they do not. It says what one latent that fires exactly with its feature would do; where the SAE leans less, another latent "
+    "takes the partner's part or the latent fires on other samples."
+)
+
+# %% [markdown]
+# If you have time left: raise the number of active latents in the section on absorption (0.6 in the cell) until it goes away. What does explained variance do? Or
+# set `architecture` to {term}`JumpReLU`: which pitfalls stay?
+#
+# ## Quiz
+#
+# ```{dropdown} 1. An SAE explains 0.9 of the variance, and on 1,000 samples most of its latents never fired. Are they dead?
+# One cannot say yet. A latent that fires once in ten thousand samples was most likely silent too; look at more until the share no longer falls. Explained variance does not help:
+# without its dead latents an SAE explains exactly as much.
+# ```
+#
+# ```{dropdown} 2. A parent's latent fires on 90% of samples with the parent alone, and on 60% of those with a child. Is that absorption?
+# Not yet. With a child there is one more feature that wants one of the few active latents. The same drop in a world where child and parent are independent is no absorption; what counts is how
+# much larger it is where the child never comes alone, and whether the child's latent leans to the parent.
+# ```
+#
+# ```{dropdown} 3. A report shows the five clearest of 4,000 latents, and they are very clear. What do you ask for?
+# The distribution over all of them, a random draw, and the five clearest latents of an SAE that was never trained. The best of many is good for any SAE; what tells two apart
+# is how the rest look.
+# ```
+
+# %% [markdown]
+# ## Key points
+#
+# - A score answers one question. Most pitfalls are a second question that it seemed to answer too.
+# - Every check here is a comparison: with no training, with no correlation, with another seed, with the same SAE again, with doing nothing.
+# - The check belongs beside the score, made in the same run, also where it shows nothing.
+# - Not seen in one small run is not ruled out; seen in one small world is not yet common.
+
+# %% [markdown]
+# ## A checklist
 #
 # To print and keep beside the next result, one's own or somebody else's.
 #
@@ -868,8 +1058,12 @@ for name, of in kept.items():
 #
 # And three that have chapters of their own: a model that learned nothing ([Controls](13_controls.ipynb)), one baseline across all
 # metrics ([Scorecard](14_scorecard.ipynb)), and a strong method without any SAE ([Sparse probing](11_sparse_probing.ipynb)).
+
+# %% [markdown]
+# ## Further reading
 #
-# ## Try it
-#
-# - Raise the number of active latents in the section on absorption (0.6 in the cell) until it goes away. What does explained variance do?
-# - Set `architecture` to `JumpReLU`. Which pitfalls stay?
+# - {cite:t}`chanin2025sparse`: how a wrong L0 mixes features, and the diagnostics of section 2.
+# - {cite:t}`chanin2024absorption`: absorption on language models, where it was found.
+# - {cite:t}`chanin2025hedging`: hedging, in theory and on language models.
+# - {cite:t}`paulo2025seeds`: what two seeds share, and on what it depends.
+# - {cite:t}`smith2025negative`: what a team made of such scores in practice.

@@ -9,20 +9,28 @@
 # %% [markdown]
 # # Vision
 #
-# SAEs also read vision models. {cite:t}`korznikov2026sanity` take rare {term}`latents <latent>` of CLIP, from pretrained SAEs and from
+# ```{admonition} This lesson
+# - **You will learn** to judge pictures of what a {term}`latent` of a vision model fires on: what a row of images can show, what a score with a chance level adds, and
+#   which comparison it takes.
+# - **You need** [Frozen Decoder](05_frozen_decoder) and [Auto-interpretability](10_autointerp): {term}`encoder`, {term}`L0`, {term}`floor`.
+# - **Time** 20 minutes to read, 35 more for the exercises.
+# ```
+#
+# SAEs also read vision models. {cite:t}`korznikov2026sanity` take rare latents of CLIP {cite:p}`radford2021clip`, from pretrained SAEs and from
 # SAEs with random weights, show for each the images at the percentiles 100, 75, 50 and 25 of its activation, and find that the random ones
 # look like concepts too. That is an argument by picture, with no score. This chapter makes the same picture on another model, says *where* in
 # the image a latent fires, and adds a score with its chance level and intervals.
 #
-# A vision model holds a vector for every place of an image, as a language model does for every token. The default model
+# A vision model holds a vector for every place of an image, as a language model does for every {term}`token`. The default model
 # here, EfficientNet-Lite0, was trained to tell the 1,000 classes of ImageNet apart. In the middle of it, an image is a grid of 14 by 14 places,
 # each an {term}`activation` of 112 numbers. Every place is one sample for the SAE.
 #
 # The images are emoji, since they come inside a package with a category for each. They are drawn figures, not the photographs that
 # the model was trained on, most of each image is white, and all are of one style. What is found here holds for such images.
 #
-# **Before you read on:** which of these has latents whose strongest images are most often of one category: a trained SAE, an SAE whose
-# {term}`decoder directions <decoder direction>` stayed random, an SAE that was never trained, or the model's own channels?
+# **Before you read on, write down an order:** of a trained SAE, a {term}`Frozen Decoder` (whose {term}`decoder directions <decoder direction>` stayed random), an SAE that was
+# never trained, and the model's own channels, which has the latents whose strongest images are most often of one category? Is the last of your four
+# still better than chance?
 
 # %% tags=["parameters"]
 architectures: list = ["BatchTopK", "JumpReLU"]  # from ReLU, TopK, BatchTopK, JumpReLU
@@ -54,11 +62,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from IPython.display import HTML, Markdown
+from IPython.display import HTML, Markdown, display
 
 from saelite import plots
 from saelite.comparison import architectures_at, fit, papers_grid
 from saelite.evaluations import over, references
+from saelite.exercises import vision as exercises
 from saelite.images import load_images
 from saelite.label_purity import PURITY, PURITY_RARE, LabelPurity
 from saelite.metrics import evaluate
@@ -109,7 +118,7 @@ Markdown(
 # ## The SAEs
 #
 # The grid of the chapters before, and one more: a *fully random* SAE. It is what the fully trained one was before its first
-# step: random directions in {term}`encoder` and decoder, with its scale and threshold fitted to a sample so that its {term}`L0` is the same.
+# step: random {term}`directions <direction>` in encoder and decoder, with its scale and threshold fitted to a sample so that its {term}`L0` is the same.
 
 # %%
 sample = store.train[:50_000]
@@ -169,19 +178,20 @@ HTML(pictures_html(looked_at, credit))
 #
 # - *random images*, the {term}`floor`: ten images drawn at random. What they score on average is known: the share of all pairs of held-out
 #   images that have the same label;
-# - *neurons*, a yardstick: the model's own channels at this block, each standardised and taken in both signs, with one threshold
+# - *neurons*, a {term}`yardstick`: the model's own channels at this block, each standardised and taken in both signs, with one threshold
 #   so that as many are active as latents are. An SAE should beat them;
 # - *supervised probes*, a {term}`ceiling`: classifiers that were told the labels of the training images.
 #
-# The score says when a latent fires, so it speaks of {term}`encoders <encoder>`. A {term}`Frozen Decoder` has a trained one. The
+# The score says when a latent fires, so it speaks of encoders. A Frozen Decoder has a trained one. The
 # {term}`Frozen Encoder` and the fully random SAE have the same random one up to biases and threshold, so the two should score alike; and
-# before training a BatchTopK and a JumpReLU SAE are the same.
+# before training a {term}`BatchTopK` and a {term}`JumpReLU` SAE are the same.
 #
-# A latent that fires on fewer than ten held-out images is left out; *eligible* says how many are not. The intervals are
+# A latent that fires on fewer than ten held-out images is left out; *eligible* says how many are not. The {term}`intervals <bootstrap confidence interval>` are
 # over latents. Several latents may share their images, so the intervals are somewhat too narrow.
 
 # %%
-items, limits = over(saes, purity), summarise(references(purity), ["reference", "kind", "metric"])
+items, beside_them = over(saes, purity), references(purity)
+limits = summarise(beside_them, ["reference", "kind", "metric"])
 sizes = items.groupby(["architecture", "baseline"], sort=False)[["latents", "alive", "eligible"]].first().reset_index()
 scores = summarise(items, ["architecture", "baseline", "metric"]).merge(sizes, how="left")
 show(scores)
@@ -230,6 +240,24 @@ for metric in (PURITY, PURITY_RARE):
             f"images ({', '.join(beside)}). {verdicts or 'Nothing to compare with'}."
         )
 Markdown("\n".join(lines))
+
+# %% [markdown]
+# Your order, answered:
+
+# %% tags=["hide-input"]
+asked = {name: by_name.loc[(first, name, PURITY)] for name in ("fully trained", "Frozen Decoder", RANDOM) if (first, name, PURITY) in by_name.index}
+asked |= {"the model's own channels": by_reference.loc[("neurons", PURITY)]} if ("neurons", PURITY) in by_reference.index else {}
+ordered = sorted(asked.items(), key=lambda one: -one[1]["score"])
+top_of_chance = by_reference.loc[("random images", PURITY), "high"]
+Markdown(
+    "\n".join(f"{i}. {name}: {one['score']:.2f} [{one['low']:.2f}, {one['high']:.2f}]" for i, (name, one) in enumerate(ordered, start=1))
+    + (
+        f"\n\nThese are means over the latents of {first}. Neighbours whose intervals overlap could stand the other way round. The last "
+        f"{'is still above chance' if ordered[-1][1]['low'] > top_of_chance else 'is not clearly above chance'} ({purity.chance:.2f})."
+        if ordered
+        else "No latent could be scored."
+    )
+)
 
 # %% [markdown]
 # Two SAEs may differ in a mean only because their latents differ in how often they fire. So compare latents of like frequency.
@@ -302,7 +330,143 @@ for name, table in {"": scores, "_references": limits, "_differences": differenc
 # activations. Weights are read in safetensors only. This path is tested here on small models with random weights;
 # CLIP itself was not run for this page, which is built without a network. Images this small are enlarged before CLIP sees them: name
 # a set of larger photographs where you have one.
+
+# %% [markdown]
+# ## What would change my mind
 #
+# The paper's picture says that random latents look like concepts too. In {numref}`fig-label-purity` that gains weight if the fully random SAE lies well above random images and
+# its interval covers the trained SAE's. It loses weight if the trained SAE lies above the random one *and* above the model's own channels, and in {numref}`fig-purity-frequency` at the same
+# frequency. Against both stands what the score cannot see: labels name one kind of likeness, on drawn figures. A set of photographs with finer labels, on the paper's model, would
+# move me more than any number of further pictures.
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise} Chance
+# :label: ex-chance-of
+#
+# *Easy, 5 minutes.* `counts` says how many images each label has. Write `chance_of(counts)`: if two different images are drawn at random, how often have they the same
+# label?
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def chance_of(counts):
+    # BEGIN SOLUTION
+    n = counts.sum()
+    return (counts * (counts - 1)).sum() / (n * (n - 1))
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_chance_of(chance_of)
+
+# %% tags=["hide-input"]
+of_label = pd.Series(labels)[len(store.train) // (rows * columns) :].value_counts().to_numpy()
+drawn_at_random = limits[(limits["reference"] == "random images") & (limits["metric"] == PURITY)].iloc[0]
+Markdown(
+    f"On the held-out images that is {chance_of(of_label):.3f}; the random sets of images scored {drawn_at_random['score']:.3f} [{drawn_at_random['low']:.3f}, {drawn_at_random['high']:.3f}]. With "
+    f"{len(of_label)} labels of equal size it would be about {1 / len(of_label):.3f}: unequal labels raise the floor under every SAE."
+)
+
+# %% [markdown]
+# ```{exercise} Like with like
+# :label: ex-like-for-like
+#
+# *Medium, 10 minutes.* The latents of a baseline and of the trained SAE have been put into groups of like {term}`firing frequency`. Write `like_for_like(scores, groups, trained_scores, trained_groups)`,
+# for four arrays: in each group that both have, the baseline's mean score minus the trained SAE's; then the mean of these differences, each weighted by how many latents of the *trained* SAE
+# are in the group.
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def like_for_like(scores, groups, trained_scores, trained_groups):
+    # BEGIN SOLUTION
+    both = np.intersect1d(groups, trained_groups)
+    apart = [scores[groups == group].mean() - trained_scores[trained_groups == group].mean() for group in both]
+    return np.average(apart, weights=[(trained_groups == group).sum() for group in both])
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_like_for_like(like_for_like)
+
+# %% [markdown]
+# The baselines of this page, with two groups to each factor of ten in frequency, as in {numref}`fig-purity-frequency`:
+
+# %% tags=["hide-input"]
+grouped = own.assign(group=np.floor(2 * np.log10(own["frequency"])))
+trained_ones, lines = grouped[grouped["baseline"] == "fully trained"], []
+for baseline, mine in grouped[grouped["baseline"] != "fully trained"].groupby("baseline", sort=False):
+    if len(np.intersect1d(mine["group"], trained_ones["group"])):
+        matched = like_for_like(*(of[column].to_numpy() for of in (mine, trained_ones) for column in ("score", "group")))
+        lines.append({"baseline": baseline, "all latents at once": mine["score"].mean() - trained_ones["score"].mean(), "like with like": matched})
+compared = pd.DataFrame(lines, columns=["baseline", "all latents at once", "like with like"])
+display(show(compared))
+moved = (compared["like with like"] - compared["all latents at once"]).abs()
+Markdown(
+    f"The difference that changes most is that of *{compared.loc[moved.idxmax(), 'baseline']}*, by {moved.max():.3f}: so much of it was a matter of how often latents fire."
+    if len(compared)
+    else "No latents of like frequency could be compared."
+)
+
+# %% [markdown]
+# ```{exercise} Better than chance, or lucky?
+# :label: ex-above-chance
+#
+# *Hard, 20 minutes.* Among hundreds of latents some beat chance by luck. Write `above_chance(scores, by_chance, rate)`: of latents with these `scores`, how many can be called better than
+# chance so that at most a share `rate` of *those* is expected to be there by luck? That is the {term}`false discovery rate`, and this is how {cite:t}`benjamini1995fdr` keep it. `by_chance` are the scores of random sets of images. A latent's p-value is the share
+# of sets that score *at least* as high, with the latent itself counted as one more such set. Sort the p-values; find the last one, at rank $k$ of $m$, that is at most $k/m$ times the
+# rate; it and all before it are kept. **Write down first:** for the SAE that was never trained, how many will be kept?
+# ```
+
+# %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
+def above_chance(scores, by_chance, rate):
+    # BEGIN SOLUTION
+    p = ((by_chance >= scores[:, None]).sum(axis=1) + 1) / (len(by_chance) + 1)
+    ranks = np.arange(1, len(p) + 1)
+    kept = ranks[np.sort(p) <= rate * ranks / len(p)]
+    return kept.max() if len(kept) else 0
+    # END SOLUTION
+
+
+# %% tags=["check"]
+exercises.check_above_chance(above_chance)
+
+# %% tags=["hide-input"]
+by_luck = beside_them.loc[(beside_them["reference"] == "random images") & (beside_them["metric"] == PURITY), "score"].to_numpy()
+lines = []
+for baseline, mine in own.groupby("baseline", sort=False):
+    kept = above_chance(mine["score"].to_numpy(), by_luck, 0.05)
+    lines.append({"baseline": baseline, "latents scored": len(mine), "better than chance": kept, "share": kept / len(mine)})
+better = pd.DataFrame(lines, columns=["baseline", "latents scored", "better than chance", "share"])
+display(show(better))
+of = better.set_index("baseline")
+Markdown(
+    f"At a rate of 5%, {of.loc[RANDOM, 'better than chance']} of {of.loc[RANDOM, 'latents scored']} latents of the SAE that was never trained can be called better than chance. "
+    + (f"For the fully trained one it is {of.loc['fully trained', 'share']:.0%}. " if "fully trained" in of.index else "")
+    + f"Their mean is {own.loc[own['baseline'] == RANDOM, 'score'].mean():.2f} where chance gives {purity.chance:.2f}: a mean over many latents can lie clearly above chance though hardly one of them can be "
+    f"told from luck by its {top} images."
+    if RANDOM in of.index
+    else "No latent of the SAE that was never trained could be scored."
+)
+
+# %% [markdown]
+# ## Quiz
+#
+# ```{dropdown} 1. Four images of a latent are a cat, a fox, a bear and a pizza. Is it an animal latent?
+# Four images cannot say. One label may be common in the set, and whoever looks for a story leaves out the pizza. Ask how often random images would give such a row, and
+# see a row of an SAE that was never trained.
+# ```
+#
+# ```{dropdown} 2. On average the latents of an SAE that was never trained score above chance. Is something wrong with the score?
+# No. Its directions are random, but the activations are those of a trained model, and like images lie near each other in them. So any direction sorts images a little. The score is
+# right, and it is the model's doing, not the SAE's: an SAE has to be above *that*.
+# ```
+#
+# ```{dropdown} 3. Why has the Frozen Encoder the purity of the fully random SAE?
+# Label purity asks *when* a latent fires, which is the encoder's doing. Both encoders have the same random directions, and trained biases and threshold change little. Nothing that the decoder has learned can show here.
+# ```
+
+# %% [markdown]
 # ## Key points
 #
 # - A row of four pictures invites a story. Before you believe one, see the same row for an SAE that was never trained.
@@ -311,5 +475,14 @@ for name, table in {"": scores, "_references": limits, "_differences": differenc
 # - An image set's near copies and its style raise every latent's purity, the random ones' too: what counts is the distance
 #   to the random SAE and to the model's own channels, not the distance to chance.
 # - Compare latents of like frequency, and say how many were left out.
-# - Here is one seed and few rare latents: a verdict whose interval ends near zero can turn with the seed, or even with the number of
+# - Here is one {term}`seed` and few rare latents: a verdict whose interval ends near zero can turn with the seed, or even with the number of
 #   threads that a sum is split over.
+
+# %% [markdown]
+# ## Further reading
+#
+# - {cite:t}`korznikov2026sanity`: the picture that this chapter puts to the test.
+# - {cite:t}`fel2025archetypal`: SAEs on large vision models, and how little two runs agree.
+# - {cite:t}`heap2025random`: the same question for language models, with weights that never learned.
+# - {cite:t}`radford2021clip`: the model whose latents the paper shows.
+# - {cite:t}`benjamini1995fdr`: how many discoveries to believe where many are tested.

@@ -1,6 +1,7 @@
 """What each notebook of the book must be before it is run (nbmake runs it, as a copy with quick parameters)."""
 
 import ast
+import re
 from pathlib import Path
 
 import execute
@@ -46,6 +47,30 @@ def test_every_parameter_has_a_type_a_fitting_default_and_a_comment(source):
         after = lines[parameter.end_lineno - 1].encode()[parameter.end_col_offset :].decode()
         assert after.strip().startswith("# "), f"{text} needs a comment that says what it means"
         execute.check_parameters(notebook, {parameter.target.id: ast.literal_eval(parameter.value)})
+
+
+CHAPTERS = [source for source in SOURCES if not source.stem.startswith("9")]  # the rest is for reference
+
+
+@pytest.mark.parametrize("source", CHAPTERS, ids=lambda path: path.stem)
+def test_a_chapter_is_a_lesson(source):
+    """What CONTRIBUTING.md promises of each: a guess, a result to doubt, graded exercises, a quiz."""
+    cells = nbformat.read(source.with_suffix(".ipynb"), as_version=4).cells
+    text = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    opening = next(cell.source for cell in cells if cell.cell_type == "markdown")
+    lesson = re.search(r"```\{admonition\} This lesson\n(.*?)```", opening, re.DOTALL)[1]
+    assert [*re.findall(r"^- \*\*([^*]+)\*\*", lesson, re.MULTILINE)] == ["You will learn", "You need", "Time"]
+    assert "{term}`" in lesson and (re.search(r"\]\(\d\d_\w+\)", lesson) or source == CHAPTERS[0])
+    assert re.search(r"\*\*[^*]*\b(write down|guess)[^*]*\*\*", text, re.IGNORECASE)
+    assert re.findall(r"^\*(Easy|Medium|Hard), \d+ minutes", text, re.MULTILINE) == ["Easy", "Medium", "Hard"]
+    assert len(re.findall(r"^:label: ex-", text, re.MULTILINE)) == 3
+    assert sum("check" in cell.metadata.get("tags", []) for cell in cells) >= 2
+    quiz = text[text.index("## Quiz\n") :]
+    assert re.findall(r"^```\{dropdown\} (\d)\. ", quiz, re.MULTILINE) == ["1", "2", "3"]
+    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    parts = ["What would change my mind", "Exercises", "Quiz", "Key points", "Further reading"]
+    assert [heading for heading in headings if heading in parts] == parts
+    assert "{cite:t}`" in text[text.index("## Further reading\n") :]
 
 
 @pytest.mark.parametrize("file", ["quick.yaml", "paper.yaml"])
