@@ -255,8 +255,8 @@ for setting in settings:
         + "."
     )
 Markdown(
-    f"After {samples / 1e6:.3g} million samples:\n\n" + "\n".join(lines) + "\n\nAre your four numbers among these? A latent that never fires gets no gradient, so where "
-    "most are dead few features can be recovered: look at that first where recovery is low. (A latent for a very rare feature "
+    f"After {samples / 1e6:.3g} million samples:\n\n" + "\n".join(lines) + "\n\nAre your four numbers among these? A latent that never fires has no part in the error, so training does "
+    "not move it. Where most are dead few features can be recovered: look at that first where recovery is low. (A latent for a very rare feature "
     "may be silent on the test samples and yet alive.) The second thing is whether training had ended: the curves further down show it."
 )
 

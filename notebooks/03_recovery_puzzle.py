@@ -109,8 +109,8 @@ class Resized(Sequence):
 # %% [markdown]
 # ## The cases
 #
-# An activation function, and what is changed. A *start* gives the decoder directions from which an SAE sets out (its encoder
-# is their transpose): the true features, or what another architecture has learned.
+# An {term}`architecture`, and what is changed. A *start* gives the decoder directions from which an SAE sets out (its encoder is their transpose):
+# the true features, or what another architecture has learned.
 
 # %%
 known = {
@@ -456,8 +456,8 @@ Markdown(text)
 # ```
 #
 # ```{dropdown} 2. Started from the true features, an SAE ends with most of them still among its directions. Has training kept them?
-# Look at how many latents are dead. A dead latent gets no gradient, so its direction stays where it was put, and it counts as recovered. Such an SAE holds
-# features in the way that a drawer does. What training keeps, one sees on the living.
+# Look at how many latents are dead. A dead latent has no part in the error, so training does not move its direction, and the feature where it was
+# put counts as recovered. Such an SAE holds features in the way that a drawer does. What training keeps, one sees on the living.
 # ```
 #
 # ```{dropdown} 3. An auxiliary loss brings dead latents back to life. Does that mend the cause?

@@ -82,9 +82,9 @@ if 0.8 * tokens < batch_size:
 # %% [markdown]
 # ## Two ways to be random
 #
-# Directions can be uniform on the sphere (`iso`), or follow the activations' own covariance (`cov`): then they are
-# random, but crowd where the activations vary most. The paper's main figures use `cov` for this baseline. Neither is
-# trained: `cov` knows the overall shape of the cloud of activations, but no single direction was fitted to a feature.
+# Directions can be uniform on the sphere (`iso`), or follow the activations' own covariance (`cov`), which says along which directions activations
+# vary, and how much: then they are random, but crowd where the activations vary most. The paper's main figures use `cov` for this baseline. Neither
+# is trained: `cov` knows the overall shape of the cloud of activations, but no single direction was fitted to a feature.
 #
 # `cov` directions overlap a great deal. Start their encoder as the transpose of the decoder, and the reconstruction is many times too long;
 # training may then diverge, that is, its error grows instead of shrinking. So every SAE of this book is first calibrated: one common scale factor
@@ -227,8 +227,8 @@ Markdown("\n".join(lines) + "\n\nBelow 0% a baseline scores less than the best n
 # ```{exercise} How near does a random direction come?
 # :label: ex-best-cosine
 #
-# *Medium, 10 minutes.* Suppose that you know a direction that matters to the model. Write `best_cosine(directions, target)`: the
-# largest {term}`cosine similarity` of any row of `directions` (n, d) to `target` (d,). Rows need not have unit norm.
+# *Medium, 10 minutes.* Suppose that you know a direction that matters to the model. Write `best_cosine(directions, target)`: the largest
+# {term}`cosine similarity` of any row of `directions` (n, d) to `target` (d,). Rows need not have length 1.
 # ```
 
 # %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
