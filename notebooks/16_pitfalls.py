@@ -23,8 +23,8 @@
 # a real score is at stake, the SAEs are those of the chapters before, on the language model. Most of these pitfalls were found by others, who
 # are named in their places.
 #
-# **Before you read on, write down three shares:** where there are more features than can be found, how many latents of an SAE has another one in
-# common with it that differs by its {term}`seed` alone? If ten latents of an SAE are compared with ten others *of the same SAE*, how often is
+# **Before you read on, write down three shares:** where there are more features than can be found, how many of an SAE's latents does a second SAE share that
+# differs by its {term}`seed` alone? If ten latents of an SAE are compared with ten others *of the same SAE*, how often is
 # one mean ahead of the other by more than the `margin` below? And if the model's layer is replaced by its mean on every {term}`token`, how much of the loss
 # is "recovered", compared with zero?
 
@@ -987,7 +987,8 @@ def lean_of(p_one, p_two, p_both):
 exercises.check_lean_of(lean_of)
 
 # %% [markdown]
-# What that predicts for the pairs of section 5, beside what the SAEs there did. A latent's own feature is the more frequent one of its pair, or the other.
+# What that predicts for the pairs of section 5, beside the mean lean of the latents there (beyond the features' own cosine). A latent's own feature is the more frequent one of its
+# pair, or the other.
 
 # %% tags=["hide-input"]
 rows = []
@@ -998,7 +999,7 @@ for kind, world in pairs_of.items():
         row = {"world": kind, "own feature": own, "least squares": lean_of(p[first], p[second], p_both)}
         for width in widths:
             of = leaning[(leaning["world"] == kind) & (leaning["width"] == width) & ((leaning["feature"] < families) == (first == 0))]
-            row |= {f"{width}: latents": len(of), f"{width}: lean": (of["lean"] - of["true_cosine"]).mean()}
+            row |= {f"{width} SAE": (of["lean"] - of["true_cosine"]).mean()}
         rows.append(row)
 predicted = pd.DataFrame(rows)
 display(show(predicted))
