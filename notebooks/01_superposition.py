@@ -12,7 +12,8 @@
 # ```{admonition} This lesson
 # - **You will learn** what an activation, a feature and a sparse autoencoder (SAE) are, and how to read the two numbers that
 #   come with every SAE: {term}`L0` and {term}`explained variance`.
-# - **You need** nothing from other chapters. Some linear algebra helps: vectors, their lengths, scalar products.
+# - **You need** nothing from other chapters. Some linear algebra helps: vectors, their lengths, scalar products. The exercises are a few lines of
+#   PyTorch, whose tensors work much as NumPy's arrays.
 # - **Time** 25 minutes to read, 35 more for the exercises that have a check.
 # ```
 #
@@ -127,16 +128,17 @@ show(
 )
 
 # %% [markdown]
-# Two numbers sum up such a table. {term}`L0` counts the latents that are active for an activation, on average. {term}`Explained variance <explained variance>` says
-# how much of the differences between activations the reconstruction keeps. With $x$ an activation, $\bar x$ the mean of all, and $\hat x$
-# the reconstruction, it is
+# Row by row: are the latents the strengths that went in, and is the reconstruction the activation? Two numbers sum up such a table. {term}`L0`
+# counts the latents that are active for an activation, on average. {term}`Explained variance <explained variance>` says how much of the differences
+# between activations the reconstruction keeps. With $x$ an activation, $\bar x$ the mean of all, and $\hat x$ the reconstruction, it is
 #
 # ```{math}
 # :label: eq-explained-variance
 # 1 - \frac{\sum \lVert x - \hat x \rVert^2}{\sum \lVert x - \bar x \rVert^2}
 # ```
 #
-# or in words: 1 minus the sum of squared errors, divided by the sum of squared distances from the mean. It is 1 if everything comes back, and 0 for always answering with the mean, whatever the activation. In the four activations:
+# or in words: 1 minus the sum of squared errors, divided by the sum of squared distances from the mean. It is 1 if everything comes back, and 0 for
+# always answering with the mean, whatever the activation. In the four activations:
 
 # %% tags=["hide-input"]
 spread = (four - four.mean(dim=0)).square().sum()
@@ -168,9 +170,9 @@ points = world.sample(2000, torch.Generator().manual_seed(0))
 points = points[points.norm(dim=1) > 0]
 
 # %% [markdown]
-# An SAE with one latent for each feature, and one active latent a sample, is shown such points. Its directions start at
-# random (the toy's own start, whatever `seed` says). Training shows it batches of samples; after each it moves encoder and decoder a little, so that the
-# squared error gets smaller. Nobody tells it where the features are.
+# An SAE with one latent for each feature, and one active latent a sample, is shown such points. Its directions start at random (the toy's own
+# start, whatever `seed` says). Training shows it batches of samples; after each it moves encoder and decoder a little, so that the squared error
+# gets smaller. Each direction of the decoder is kept at length 1. Nobody tells the SAE where the features are.
 #
 # **Write down a guess before you look:** of the features, how many will have a learned direction right on them? And how would you
 # know, if you could not see the grey lines?
@@ -228,16 +230,21 @@ Markdown(
 # %% [markdown]
 # ### The bias
 #
-# SAEs as people train them have one part more: a *bias*, the point from which all directions begin, which is added to every reconstruction. Above it was held
-# at the mean of the first samples, close to the centre, where the true features begin. Now the same samples, the same start, and a bias that may move, as in
-# every other SAE of this book. Nothing keeps it from becoming the SAE above. **Guess again:** will explained variance be higher or lower? Will more features be found, or fewer?
+# SAEs as people train them have one part more: a *bias*, the point from which all directions begin, which is added to every reconstruction. Above
+# it was held at the mean of the first samples, close to the centre, where the true features begin. Now the same samples, the same start, and a bias
+# that may move, as in every other SAE of this book. Nothing keeps it from becoming the SAE above. **Guess again:** will explained variance be
+# higher or lower? Will more features be found, or fewer?
+#
+# In the figure look first at where the solid arrows begin, then at whether they still lie on grey lines. An arrow that begins elsewhere can reach
+# the samples of a feature without pointing the way the feature points.
 
 # %% mystnb={"image": {"alt": "The same scatter plot for an SAE whose bias may move: solid arrows begin at the learned bias instead of the centre."}, "figure": {"name": "fig-toy-bias", "caption": "The same with a bias that may move: the learned directions (solid) begin there."}}
 free = train_toy(start=3, bias=True)
 draw_toy(free)
 
 # %% [markdown]
-# One start can be lucky or unlucky. So here are both kinds from several; the one in the pictures has number 3.
+# One start can be lucky or unlucky. So here are both kinds from several; the one in the pictures has number 3. As before, a feature counts as found
+# if its best cosine is above 0.95.
 
 # %%
 rows = []
@@ -271,9 +278,9 @@ Markdown(
 #
 # ## A real language model
 #
-# We run a small language model over Wikipedia extracts, up to one layer, and keep the activations there: one for every token. The first
-# position of each row of text is dropped, since it often holds an outlier that says nothing about the text. A tenth of the texts
-# is *held out*: the SAE never sees them in training, and every score below is measured on them.
+# We run a small language model over Wikipedia extracts, up to one layer, and keep the activations there: one for every token. The model reads the
+# texts in rows of some length. The first position of each row is dropped, since it often holds an outlier, a very long activation that says nothing
+# about the text. A tenth of the texts is *held out*: the SAE never sees them in training, and every score below is measured on them.
 
 # %%
 lm, corpus = load_model(model), load_texts(texts)
@@ -288,10 +295,11 @@ Markdown(
 
 # %% [markdown]
 # Three yardsticks that need no SAE training come first, called {term}`nulls <null>`; an SAE has to be read against them. *Mean prediction* always
-# answers with the average activation, so its explained variance should be about 0. {term}`PCA` describes each token by as many numbers as the SAE has active latents, always
-# along the same directions. The *random dictionary* is an SAE that was never trained: its directions are random, each
-# token uses those that match it best, and one common scale factor is fitted. *low* and *high* bound the 95% interval
-# ({term}`bootstrap confidence interval`); *l0* and *dead*, the share of latents that never fired, are those of the random dictionary.
+# answers with the average activation, so its explained variance should be about 0. {term}`PCA` describes each token by as many numbers as the SAE
+# has active latents, always along the same directions. The *random dictionary* is an SAE that was never trained: its directions are random, each
+# token uses those that match it best, and one common scale factor is fitted. *low* and *high* bound the 95% interval: if test texts are drawn again
+# and again from ours, with replacement, 95% of the scores lie between the two ({term}`bootstrap confidence interval`). *l0* and *dead*, the share
+# of latents that never fired, are those of the random dictionary.
 
 # %%
 floor = nulls(store.train[:50_000], held_out, l0=l0, d_sae=sae.d_sae, groups=documents)
@@ -367,10 +375,9 @@ Markdown(
 # %% [markdown]
 # ## What single latents fire on
 #
-# The hope behind SAEs is that a latent means something. Here are some, drawn at random from those that fire on at least
-# 20 held-out tokens, each with the tokens on which it is most active. The darker the mark, the stronger the activation.
-# Do you see what each is about? Would you have seen something in a random one?
-# [Frozen Decoder](05_frozen_decoder.ipynb) and the two chapters after it show both side by side.
+# The hope behind SAEs is that a latent means something. Here are some, drawn at random from those that fire on at least 20 held-out tokens, each
+# with the tokens on which it is most active. The darker the mark, the stronger the activation. Write down in two words what each is about. Would
+# you have seen something in a random one, too? [Frozen Decoder](05_frozen_decoder.ipynb) and the two chapters after it show both side by side.
 
 # %%
 latents = draw_latents(sae, held_out, 4, seed=seed)
@@ -390,13 +397,18 @@ Markdown(text)
 # %% [markdown]
 # ## What would change my mind
 #
-# The claim is that an SAE finds directions which are in the data. In the plane, {numref}`fig-toy` can speak to it: the claim
-# gains weight where a solid arrow lies on a grey line on which no dashed one lay, and loses weight where solid arrows end between
-# the lines, or where the dashed ones were on them before any training. {numref}`fig-toy-bias` asks whether it depends on a detail of the SAE. On the language model, {numref}`fig-first-sae` can only hint: the claim gains a little if the SAE
-# ends far above the random dictionary, and loses a lot if it does not. Even far above, the SAE may have found other directions than the model's.
+# The claim is that an SAE finds directions which are in the data. In the plane, {numref}`fig-toy` can speak to it. The claim gains weight where a
+# solid arrow lies on a grey line on which no dashed one lay. It loses weight where solid arrows end between the lines, or where the dashed ones
+# were on them before any training. {numref}`fig-toy-bias` asks whether that depends on a detail of the SAE, the bias. On the language model,
+# {numref}`fig-first-sae` can only hint: the claim gains a little if the SAE ends far above the random dictionary, and loses a lot if it does not.
+# Even then, it may have found other directions than the model's.
 
 # %% [markdown]
 # ## Exercises
+#
+# To do them, open this notebook without its solutions: the box below the parameters links to it. There each exercise has a function to fill in, and
+# a cell below it that says what is wrong. On this page the solutions are folded away, and the checks have run on them. Do the easy one in any case;
+# the hard one is for whoever has time.
 #
 # ```{exercise} Explained variance, by yourself
 # :label: ex-share-explained
@@ -434,8 +446,9 @@ Markdown(
 # ```{exercise} An encoder, by yourself
 # :label: ex-encode
 #
-# *Medium, 10 minutes.* Write `encode(x, directions, k)`: for activations `x` (n, d) and `directions` (m, d) of length 1, the latents (n, m) of a TopK SAE. In each row the
-# `k` largest scalar products are kept, if positive; all else is 0. Try it on the four activations of the table above first.
+# *Medium, 10 minutes.* Write `encode(x, directions, k)`: for activations `x` (n, d) and `directions` (m, d) of length 1, the latents (n, m) of a
+# TopK SAE. In each row the `k` largest scalar products are kept, if positive; all else is 0. Try it on the four activations of the table above
+# first: `encode(four, three_features, 1)`. The method `topk` of a tensor gives the largest values of each row and where they stand.
 # ```
 
 # %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
@@ -469,8 +482,9 @@ Markdown(
 # ```{exercise} Found by luck
 # :label: ex-found-by-luck
 #
-# *Hard, 20 minutes.* In the plane a random direction is near to a feature quite often. Write `found_by_luck(n, bar)`: the probability that at least one of `n` independent
-# random directions has a cosine above `bar` to one given feature. A direction's angle is uniform on the circle. That is the {term}`floor` of the toy.
+# *Hard, 20 minutes.* In the plane a random direction is near to a feature quite often. Write `found_by_luck(n, bar)`: the probability that at least
+# one of `n` independent random directions has a cosine above `bar` to one given feature. A direction's angle is uniform on the circle. That is the
+# {term}`floor` of the toy.
 # ```
 
 # %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
@@ -490,7 +504,7 @@ Markdown(
     f"Of the toy's {toy_features} features {by_luck * toy_features:.1f} are expected to have a random direction within a cosine of 0.95; this start had "
     f"{near_at_start}, and after training it is {near}. With 20 features and 20 directions luck alone would find "
     f"{float(found_by_luck(20, 0.95)):.0%} of them, so the same count would mean next to nothing. In more dimensions luck is rarer by far: "
-    "the next chapter works out that floor."
+    "the next chapter measures it in a hundred."
 )
 
 # %% [markdown]
@@ -510,8 +524,9 @@ Markdown(
 # ```
 #
 # ```{dropdown} 3. An SAE explains 80% of the variance. Is that good?
-# It cannot be said without two more numbers: its L0, since more active latents reconstruct more, and what a null explains there. If an
-# untrained dictionary has 75% at the same L0, training has added little; if it has 20%, a lot. And even then it is a score of reconstruction, which directions that are no features can reach as well.
+# It cannot be said without two more numbers: its L0, since more active latents reconstruct more, and what a null explains there. If an untrained
+# dictionary has 75% at the same L0, training has added little; if it has 20%, a lot. And even then it is a score of reconstruction, which
+# directions that are no features can reach as well.
 # ```
 
 # %% [markdown]

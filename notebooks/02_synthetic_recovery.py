@@ -16,14 +16,14 @@
 # - **Time** 25 minutes to read, 15 more for the exercises that have a check.
 # ```
 #
-# On a language model nobody knows the true features. On data that we make ourselves we do, so we can ask of an SAE what
-# we really want to know: *are its directions the true ones?* A true feature counts as recovered if some direction of the dictionary has a
-# {term}`cosine similarity` above 0.8 to it; the share of features that are is called {term}`recovery`. {cite:t}`korznikov2026sanity` (section 3) asked that, and
-# report that an SAE with an {term}`explained variance` of 0.71 had found 9% of the features, while one architecture,
-# {term}`TopK`, found nearly all of them in the simpler of two settings.
+# On a language model nobody knows the true features. On data that we make ourselves we do, so we can ask of an SAE what we really want to know:
+# *are its directions the true ones?* A true feature counts as recovered if some direction of the dictionary has a {term}`cosine similarity` above
+# 0.8 to it; the share of features that are is called {term}`recovery`. {cite:t}`korznikov2026sanity` (section 3) asked that. In the harder of their
+# two settings an SAE with an {term}`explained variance` of 0.71 had found 9% of the features. In the simpler one, one kind of SAE, {term}`TopK`,
+# found nearly all of them.
 #
-# Here we repeat it at the paper's size. A build of this book has minutes, so it trains for a few million samples, in four
-# of the paper's cells; [reference runs](reference-runs), made once and kept with the book ({term}`reference run`), have every cell and more than
+# Here we repeat it at the paper's size. Call one setting with one architecture a *cell*. A build of this book has minutes, so it trains for a few
+# million samples, in four of the paper's cells. [Reference runs](reference-runs), made once and kept with the book, have every cell and more than
 # one {term}`seed`. Beside each score stands what an *untrained* dictionary reaches.
 
 # %% tags=["parameters"]
@@ -75,6 +75,9 @@ plots.style()
 # x = \sum_i b_i \, c_i \, f_i, \qquad b_i \sim \mathrm{Bernoulli}(p_i), \quad \log c_i \sim \mathcal{N}(0, \sigma^2)
 # ```
 #
+# Here $f_i$ is the direction of feature $i$; $b_i$ is 1 with probability $p_i$ and 0 otherwise, so it says whether the feature is present; and
+# $c_i$ says how strongly. The logarithm of $c_i$ is normally distributed around 0, so $c_i$ itself lies around 1 and is never negative.
+#
 # In the *constant* setting every feature is equally likely. In the *variable* one, probabilities spread over four orders
 # of magnitude, as the frequencies of words or topics do. The paper writes Log-Normal(0, 0.25) and does not say whether
 # that is $\sigma$ or $\sigma^2$; we take $\sigma$, it is a parameter, and some scores below are worked out for both.
@@ -113,11 +116,16 @@ show(pd.DataFrame(rows))
 # features?
 # **Guess both numbers before you read on.**
 #
-# An encoder has to say which directions are active and how strongly, and that matters as much as the dictionary. So the
-# table has the true features and a random dictionary under three encoders: the {term}`matched filter`, which is what an SAE with
-# a tied encoder computes; the same directions with the best coefficients (*least squares*); and
-# [orthogonal matching pursuit](https://scikit-learn.org/stable/modules/linear_model.html#omp), which searches for
-# directions one after the other, as no SAE does.
+# An encoder has to say which directions are active and how strongly, and that matters as much as the dictionary. So the table has the true features
+# and a random dictionary under three encoders:
+#
+# - the {term}`matched filter`, whose directions are those of the dictionary: it takes scalar products and keeps the largest, as every SAE of this
+#   book does before it is trained;
+# - *least squares*: the directions that the matched filter chose, with the best coefficients for them;
+# - [orthogonal matching pursuit](https://scikit-learn.org/stable/modules/linear_model.html#omp), which searches for directions one after the other,
+#   as no SAE does.
+#
+# For each encoder compare the two dictionaries: the difference is what knowing the features is worth in explained variance.
 
 # %%
 few = {name: world.batches(1000, 1, seed=seed + 3)[0] for name, world in worlds.items()}
@@ -127,7 +135,8 @@ floors = pd.concat(floors, names=["setting"]).reset_index("setting")
 show(floors)
 
 # %% [markdown]
-# Three more: always answering with the mean, principal components ({term}`PCA`), and what the other reading of $\sigma$ would change.
+# Three more: always answering with the mean, principal components ({term}`PCA`), and, in the second table, what the other reading of $\sigma$ would
+# change: where its two columns are close, it hardly matters which of them the paper meant.
 
 # %%
 untrained = {
@@ -162,8 +171,14 @@ Markdown(
 # %% [markdown]
 # ## Training
 #
-# Each architecture is trained on the same samples in the same order, and tested on fresh ones. Recovery is measured along
-# the way, which only synthetic data allows.
+# An {term}`architecture` is a rule for which latents may be active. An encoder computes a number for every latent, its {term}`pre-activation`; then
+#
+# - {term}`TopK` keeps the $k$ largest of each sample;
+# - {term}`BatchTopK` keeps the $k \times n$ largest of a batch of $n$ samples, so that a sample may have more than $k$ or fewer;
+# - {term}`JumpReLU` keeps those above a threshold; each latent has its own, and training moves it.
+#
+# All three are set to 20 active latents a sample, on average. Each is trained on the same samples in the same order, and tested on fresh ones.
+# Recovery is measured along the way, which only synthetic data allows.
 #
 # **Write down four numbers before you read on:** the explained variance of {term}`TopK` and of {term}`BatchTopK` in the constant setting, and the share of
 # the features that each recovers. You know what an untrained dictionary has, and what the true features have.
@@ -240,20 +255,20 @@ for setting in settings:
 Markdown(
     f"After {samples / 1e6:.3g} million samples:\n\n" + "\n".join(lines) + "\n\nAre your four numbers among these? A latent that never fires gets no gradient, so where "
     "most are dead few features can be recovered: look at that first where recovery is low. (A latent for a very rare feature "
-    "may be silent on the test samples and yet alive.) The second thing is whether the curve below has ended."
+    "may be silent on the test samples and yet alive.) The second thing is whether training had ended: the curves further down show it."
 )
 
 # %% [markdown]
-# Where to put the threshold is a choice. The curve shows all thresholds at once; the grey area is what
-# a random dictionary of the same size would recover. A dictionary that has learned something lies to the right of it; one that has found
-# features has a shoulder near a cosine of 1.
+# Where to put the threshold is a choice. The curve shows all thresholds at once: at each cosine on the axis, the share of features that come as
+# near as that to some direction. The grey area is what a random dictionary of the same size would recover. A dictionary that has learned something
+# lies to the right of it. One that has found features has a shoulder: its curve stays level up to a cosine near 1 and drops only there.
 
 # %% mystnb={"figure": {"caption": "Share of true features that have a decoder direction within a given cosine. The dashed line is the threshold used in the tables.", "name": "fig-recovery-curve"}, "image": {"alt": "Curves of the share of true features whose best cosine lies above a threshold, against the threshold, for each architecture and setting, over a grey area for a random dictionary."}}
 best = {f"{s}, {a}": best_cosines(worlds[s].features, W_dec) for (s, a), W_dec in learned.items()}
 plots.recovery_curve(best, threshold, random_best[first]);
 
 # %% [markdown]
-# The same to move: which threshold would make each dictionary look good, and what does the random one score there?
+# The same with a threshold to move. Where must it stand to make each dictionary look good, and what does the random one score there?
 
 # %% tags=["hide-input"]
 threshold_slider(best | {f"random dictionary, {first}": random_best[first]}, threshold)
@@ -261,8 +276,9 @@ threshold_slider(best | {f"random dictionary, {first}": random_best[first]}, thr
 # %% [markdown]
 # ## Over training
 #
-# Explained variance is what one watches on a real model, and one stops when it is flat. Is the dictionary done by then? Look at
-# where the upper curves flatten, and at what the lower ones do from there on.
+# Explained variance is what one watches on a real model, and one stops when it is flat. Is the dictionary done by then? Look at where the upper
+# curves flatten, and at what the lower ones do from there on. *Mean best cosine* is in the middle, since it moves long before the first feature
+# passes the threshold.
 
 # %% mystnb={"figure": {"caption": "Explained variance of training batches, mean best cosine of a feature, and share of features recovered, as training goes on.", "name": "fig-synthetic-training"}, "image": {"alt": "Three rows of line charts against samples seen: explained variance, mean best cosine of a feature, share of features recovered."}}
 plots.over_training(
@@ -277,13 +293,17 @@ for (setting, architecture), curve in curves.items():
         f"- {setting}, {architecture}: explained variance {half['explained_variance'].iloc[0]:.3f} to "
         f"{half['explained_variance'].iloc[-1]:.3f}, recovered {half['recovered'].iloc[0]:.2%} to {half['recovered'].iloc[-1]:.2%}"
     )
-Markdown("From the middle of training to its end:\n\n" + "\n".join(late))
+Markdown(
+    "From the middle of training to its end:\n\n" + "\n".join(late)
+    + "\n\nIn each line compare the two steps, and ask what you would have known of the second from the first alone."
+)  # fmt: skip
 
 # %% [markdown]
 # ## Which features are found?
 #
-# In the variable setting some features are present in one sample of 16, others in one of 300,000. If an SAE learns from
-# what it sees often, the common ones should be found first.
+# In the variable setting some features are present in one sample of 16, others in one of 300,000. If an SAE learns from what it sees often, the
+# common ones should be found first. Then its line lies on that of the random dictionary at the left, where features are rare, and leaves it
+# somewhere on the way to the right. Where would you expect that to be?
 
 # %% mystnb={"figure": {"caption": "Best cosine of a feature against how often it is present: median and middle half of the features in each of 12 groups.", "name": "fig-frequency"}, "image": {"alt": "Line chart of best cosine against the frequency of a feature on a logarithmic axis, one line an architecture, with a band for the random dictionary."}}
 setting = "variable" if "variable" in settings else settings[-1]
@@ -379,10 +399,10 @@ Markdown(text)
 # %% [markdown]
 # ## What would change my mind
 #
-# The claim is that explained variance does not tell whether the features were found. In {numref}`fig-synthetic-training` it gains weight
-# wherever the top curve is flat while one below it still rises, or where two SAEs end level at the top and apart below. It loses weight if the curves rise and
-# flatten together, and if the SAE with more explained variance is also the one with more features each time: then explained
-# variance, though it is no measure of recovery, would at least rank dictionaries. {numref}`fig-recovery-curve` says whether the answer hangs on the threshold.
+# The claim is that explained variance does not tell whether the features were found. In {numref}`fig-synthetic-training` it gains weight wherever
+# the top curve is flat while one below it still rises, or where two SAEs end level at the top and apart below. It loses weight if the curves rise
+# and flatten together, and if the SAE with more explained variance is also the one with more features each time. Then explained variance, though it
+# is no measure of recovery, would at least rank dictionaries. {numref}`fig-recovery-curve` says whether the answer hangs on the threshold.
 
 # %% [markdown]
 # ## Exercises
@@ -422,9 +442,9 @@ Markdown(
 # ```{exercise} A perfect score with nothing learned
 # :label: ex-perfect-and-empty
 #
-# *Medium, 10 minutes.* Break explained variance. Write `perfect_and_empty(d_in)`: a dictionary of shape (m, `d_in`), with m as you like, made without
-# any data, under which a TopK SAE with as many active latents as there are dimensions ($k$ = `d_in`) gives back *every* activation exactly. Its encoder
-# takes scalar products with the same directions, keeps the $k$ largest, and sets what is negative to 0.
+# *Medium, 10 minutes.* Break explained variance. Write `perfect_and_empty(d_in)`. It makes, without any data, a dictionary of shape (m, `d_in`),
+# with m as you like. With it a TopK SAE that has as many active latents as there are dimensions ($k$ = `d_in`) must give back *every* activation
+# exactly. Its encoder takes scalar products with the same directions, keeps the $k$ largest, and sets what is negative to 0.
 # ```
 
 # %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
@@ -459,24 +479,26 @@ Markdown(
 # ```{exercise} More to see, or less overlap?
 # :label: ex-seen-or-overlap
 #
-# *Hard, 20 minutes and some waiting.* In the constant setting TopK recovers little in this page's budget. Is it that it has not *seen* each feature often enough, or that
-# features *overlap* too much? Two reruns show every feature four times as often as here: `-p samples 16000000`, and, with the same samples, four times fewer
-# features, `-p n_features 800 -p d_sae 800`. (Both with `-p cells '["constant TopK"]'`.) Predict the recovery of both before you start them. What would
-# each explanation say, and what else has changed in the second?
+# *Hard, 20 minutes and some waiting.* In the constant setting TopK recovers little in this page's budget. Is it that it has not *seen* each feature
+# often enough, or that features *overlap* too much? Two reruns show every feature four times as often as here: `-p samples 16000000`, and, with the
+# same samples, four times fewer features, `-p n_features 800 -p d_sae 800`. (Both with `-p cells '["constant TopK"]'`.) Predict the recovery of
+# both before you start them. What would each explanation say, and what else has changed in the second?
 # ```
 #
 # ```{dropdown} What to look for
-# If only the number of times that a feature was seen matters, both reruns recover about the same. If the second recovers far more, overlap matters as well: each feature then
-# has fewer neighbours with a high cosine. But look at what moved along with it: the floor (fewer random directions come less near to a feature), the
-# size of the SAE, and what the true features explain. A clean test would change one thing; here you need at least the nulls of both worlds beside the scores.
+# If only the number of times that a feature was seen matters, both reruns recover about the same. If the second recovers far more, overlap matters
+# as well: each feature then has fewer neighbours with a high cosine. But look at what moved along with it: the floor (fewer random directions come
+# less near to a feature), the size of the SAE, and what the true features explain. A clean test would change one thing; here you need at least the
+# nulls of both worlds beside the scores.
 # ```
 
 # %% [markdown]
 # ## Quiz
 #
 # ```{dropdown} 1. Explained variance has been flat for half of the training. Is it time to stop?
-# Not for that reason. A matched filter with wrong directions already reconstructs well, so little is left to gain by right ones, and directions may go on turning towards features
-# while the score hardly moves. On a real model you cannot see that; all the less does a flat curve show that it has ended.
+# Not for that reason. A matched filter with wrong directions already reconstructs well, so little is left to gain by right ones, and directions may
+# go on turning towards features while the score hardly moves. On a real model you cannot see that; all the less does a flat curve show that it has
+# ended.
 # ```
 #
 # ```{dropdown} 2. Two SAEs have explained variances whose 95% intervals do not overlap. Has the better one found more features?

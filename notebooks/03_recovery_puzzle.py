@@ -21,10 +21,10 @@
 # unexplained. Here we look for the cause. Our runs are too short to show the 99.9%. What they can show is an early sign:
 # which latents die, and whether directions turn towards features.
 #
-# In training TopK and BatchTopK differ in one thing: over what the largest {term}`pre-activations <pre-activation>` are chosen. TopK takes the $k$
-# largest of *each sample*. BatchTopK takes the $k \times$ batch largest of the *whole batch*, so samples compete with each
-# other; and a pre-activation is $\langle x, w_j \rangle = \lVert x \rVert \, \lVert w_j \rVert \cos$. So **at the same cosine the
-# larger sample wins**, and large samples tend to take latents from small ones. {term}`JumpReLU`'s thresholds are the same for all
+# The *norm* of a sample is its length. In training TopK and BatchTopK differ in one thing: over what the largest {term}`pre-activations
+# <pre-activation>` are chosen. TopK takes the $k$ largest of *each sample*. BatchTopK takes the $k \times$ batch largest of the *whole batch*, so
+# samples compete with each other; and a pre-activation is $\langle x, w_j \rangle = \lVert x \rVert \, \lVert w_j \rVert \cos$. So **at the same
+# cosine the larger sample wins**, and large samples tend to take latents from small ones. {term}`JumpReLU`'s thresholds are the same for all
 # samples, so there, too, large samples get more latents.
 #
 # The suspicion: it is the *size of samples* that spoils recovery. If so,
@@ -34,7 +34,8 @@
 # 2. the same should happen on the samples as they are to a BatchTopK that compares pre-activations as shares of their
 #    sample's norm. We call it {term}`RelativeBatchTopK`;
 # 3. an intermediate spread of norms should do intermediate harm;
-# 4. reviving dead latents by an {term}`auxiliary loss`, which leaves the competition as it is, should do less than that.
+# 4. reviving dead latents by an {term}`auxiliary loss`, which asks them to reconstruct what the living left over and leaves the competition as it
+#    is, should do less than that.
 #
 # Each is tried below. Other starts (from another architecture's dictionary, from the true features) and other changes are in
 # the list of cases; anyone with another suspicion can add to it.
@@ -206,8 +207,11 @@ table = pd.DataFrame(rows)
 
 # %% [markdown]
 # *dead* is the share of latents that fired on no test sample; *mean best cosine* says how near the nearest direction comes to a feature, on
-# average. *l0 follows the norm* is the correlation, over samples, between the number of active latents and the norm of the sample.
-# *spread of encoder norms* is the standard deviation of their logarithms.
+# average. *l0 follows the norm* is the correlation, over samples, between the number of active latents and the norm of the sample. *spread of
+# encoder norms* is the standard deviation of their logarithms: where it is large, latents with long encoder directions may win against others.
+#
+# Start with *dead* in the row of TopK, of BatchTopK and of RelativeBatchTopK. Then see whether *mean best cosine* goes with it. Its differences are
+# small, and its floor is not 0: the text below the figure gives what a random dictionary has.
 
 # %%
 columns = ["case", "dead", "mean_best_cosine", "explained_variance", "recovered", "l0 follows the norm", "spread of encoder norms"]
@@ -220,6 +224,10 @@ table.assign(seed=seed, samples=batch_size * n_batches).to_json(kept / "puzzle.j
 path = pd.concat({case: curve for (_, case), curve in curves.items()}, names=["case"]).reset_index("case")
 path = path[["case", "samples", "explained_variance", "recovered", "mean_best_cosine", "dead", "spread_of_encoder_norms"]]
 path.round(5).to_json(kept / "puzzle_curves.json", orient="records")
+
+# %% [markdown]
+# The same over training. At the top look for a case that stands out; then ask of the two charts below when latents begin to die, and whether
+# directions still turn towards features where most have.
 
 # %% mystnb={"image": {"alt": "Three line charts against samples seen, one line a case: explained variance, share of dead latents, mean best cosine of a true feature."}, "figure": {"name": "fig-puzzle", "caption": "Explained variance of training batches, dead latents, and the mean best cosine of a true feature over training."}}
 plots.over_training(
@@ -258,7 +266,8 @@ judge("RelativeBatchTopK ends within 0.01 of TopK's mean best cosine", ["TopK", 
 judge("an auxiliary loss leaves directions farther from features than that", ["BatchTopK, auxiliary loss", "RelativeBatchTopK"],
       lambda of: of.loc["BatchTopK, auxiliary loss", "mean_best_cosine"] < of.loc["RelativeBatchTopK", "mean_best_cosine"])  # fmt: skip
 Markdown(
-    f"After {batch_size * n_batches / 1e6:.2g} million samples, from one seed (*cosine* is the mean best cosine of a feature):\n\n"
+    f"After {batch_size * n_batches / 1e6:.2g} million samples, from one seed (*cosine* is the mean best cosine of a feature; a random dictionary "
+    f"of this size has {chance_cosine(d_in, d_sae):.3f}):\n\n"
     + "\n".join(lines) + "\n\nThis early few features have passed the bar for anyone. Which latents are dead, and whether "
     "directions turn towards features at all, shows already. Compare with what you wrote down."
 )  # fmt: skip
@@ -266,8 +275,9 @@ Markdown(
 # %% [markdown]
 # ## Every case, for longer
 #
-# Reference runs, made once and kept with the book: all cases of the list, trained for longer than above; the last
-# column says from how many seeds, and from one seed there is no interval. *l0 follows the norm* says in which of them large samples take more latents.
+# Reference runs, made once and kept with the book: all cases of the list, trained for longer than above; the last column says from how many seeds,
+# and from one seed there is no interval. *l0 follows the norm* says in which of them large samples take more latents. In the figure below the table
+# each row has a dot and a cross: a good case has its dot far to the right of the dashed line, and its cross at the left.
 
 # %%
 runs = reference_run(reference)
@@ -324,10 +334,11 @@ Markdown(text)
 # %% [markdown]
 # ## What would change my mind
 #
-# The claim is that the size of samples spoils the recovery of BatchTopK and JumpReLU, by letting latents die. In {numref}`fig-puzzle` it gains weight if RelativeBatchTopK, which
-# changes nothing but the competition, keeps its latents alive and runs with TopK in the mean best cosine. It loses weight if RelativeBatchTopK's latents die as
-# BatchTopK's do, or if they live and the directions still do not turn; or if the auxiliary loss, which leaves the competition as it is, does as much. A surprise in
-# the middle case (norms to a power between 0 and 1) would say that the story is not the whole story.
+# The claim is that the size of samples spoils the recovery of BatchTopK and JumpReLU, by letting latents die. In {numref}`fig-puzzle` it gains
+# weight if RelativeBatchTopK, which changes nothing but the competition, keeps its latents alive and runs with TopK in the mean best cosine. It
+# loses weight if RelativeBatchTopK's latents die as BatchTopK's do, or if they live and the directions still do not turn; or if the auxiliary loss,
+# which leaves the competition as it is, does as much. A surprise in the middle case (norms to a power between 0 and 1) would say that the story is
+# not the whole story.
 
 # %% [markdown]
 # ## Exercises
@@ -372,8 +383,9 @@ Markdown("\n".join(lines))
 # ```{exercise} Only the living
 # :label: ex-only-the-living
 #
-# *Medium, 10 minutes.* A dead latent's direction stays where it started, and by chance it may lie nearest to a feature. Recovery then credits the SAE for a direction that it never uses.
-# Write `best_of_the_living(features, W_dec, fired)`: for each feature (n, d) the largest cosine to a direction of `W_dec` (m, d) whose latent fired; `fired` is a Boolean of shape (m,).
+# *Medium, 10 minutes.* A dead latent's direction stays where it started, and by chance it may lie nearest to a feature. Recovery then credits the
+# SAE for a direction that it never uses. Write `best_of_the_living(features, W_dec, fired)`: for each feature (n, d) the largest cosine to a
+# direction of `W_dec` (m, d) whose latent fired; `fired` is a Boolean of shape (m,).
 # ```
 
 # %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
@@ -421,16 +433,18 @@ Markdown(text)
 # ```{exercise} Large, or full?
 # :label: ex-large-or-full
 #
-# *Hard, 20 minutes.* A sample is large because many features are present in it, or because their coefficients are. The first is a good reason to give it more latents, the
-# second is not. `Resized` removes both at once. Design a test that tells which of the two does the harm: what would you change in the world or in
-# `Resized`, which cases would you run, and which result would speak for which cause? Then try it: `FeatureWorld` takes `sigma`, the spread of coefficients.
+# *Hard, 20 minutes.* A sample is large because many features are present in it, or because their coefficients are. The first is a good reason to
+# give it more latents, the second is not. `Resized` removes both at once. Design a test that tells which of the two does the harm: what would you
+# change in the world or in `Resized`, which cases would you run, and which result would speak for which cause? Then try it: `FeatureWorld` takes
+# `sigma`, the spread of coefficients.
 # ```
 #
 # ```{dropdown} What to look for
-# Two worlds, one with each reason alone. With `sigma = 0` every coefficient is 1, and norms differ by the number of features (and a little by how these overlap). For the other, multiply
-# each sample by a random factor of its own, after dividing by its norm: then norms say nothing about what is present. Give both the same spread of log norms, or you
-# compare doses instead of causes. TopK is the control in each: its choice does not change when a sample is multiplied by a factor. If most of BatchTopK's latents die in the
-# second world only, it is size without reason that harms; if in both, the competition harms even where it is fair.
+# Two worlds, one with each reason alone. With `sigma = 0` every coefficient is 1, and norms differ by the number of features (and a little by how
+# these overlap). For the other, multiply each sample by a random factor of its own, after dividing by its norm: then norms say nothing about what
+# is present. Give both the same spread of log norms, or you compare doses instead of causes. TopK is the control in each: its choice does not
+# change when a sample is multiplied by a factor. If most of BatchTopK's latents die in the second world only, it is size without reason that harms;
+# if in both, the competition harms even where it is fair.
 # ```
 
 # %% [markdown]
@@ -447,8 +461,8 @@ Markdown(text)
 # ```
 #
 # ```{dropdown} 3. An auxiliary loss brings dead latents back to life. Does that mend the cause?
-# It treats the symptom: revived latents meet the same competition that they died in. And a latent that lives need not point at a feature. So read both columns, and judge
-# a remedy by the directions.
+# It treats the symptom: revived latents meet the same competition that they died in. And a latent that lives need not point at a feature. So read
+# both columns, and judge a remedy by the directions.
 # ```
 
 # %% [markdown]

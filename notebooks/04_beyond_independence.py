@@ -16,9 +16,10 @@
 # - **Time** 20 minutes to read, 35 more for the exercises that have a check.
 # ```
 #
-# The synthetic data of {cite:t}`korznikov2026sanity` has features that come and go independently, and no noise. Features of a language model come together (a topic brings its words), depend on each other (a
-# *city* is always a *place*), and stand in noise; {cite:t}`chanin2026synthsaebench` build a benchmark on such data. And the
-# SAE above was told the right number of active latents, which nobody knows on a real model.
+# The synthetic data of {cite:t}`korznikov2026sanity` has features that come and go independently, and no noise. Features of a language model come
+# together (a topic brings its words), depend on each other (a *city* is always a *place*), and stand in noise; {cite:t}`chanin2026synthsaebench`
+# build a benchmark on such data. And the SAEs of the last chapters were told the right number of active latents, which nobody knows on a real
+# model.
 #
 # Does the conclusion hold without these comforts? To see differences in seconds, this chapter uses an easier world: a few
 # hundred features in 100 dimensions instead of 3200, so that much can be recovered. What is compared is therefore *one
@@ -123,9 +124,13 @@ show(pd.DataFrame(rows).merge(floor.reset_index()))
 # %% [markdown]
 # ## Training in each world
 #
-# The same architectures see the same number of samples in each world.
+# The same architectures see the same number of samples in each world. One of them, {term}`RelativeBatchTopK`, comes from the [last
+# chapter](03_recovery_puzzle): it is BatchTopK with pre-activations compared as shares of their sample's norm.
 #
 # **Write down before you look:** in which world will the fewest features be recovered? In which will explained variance be lowest? Is it the same one?
+#
+# In the figure read each row across: from one world to the next, do the marks of both panels move the same way? Within a row, is the architecture
+# that is ahead at the left also ahead at the right, and by as much?
 
 
 # %%
@@ -176,11 +181,11 @@ Markdown(
 # %% [markdown]
 # ## Leaders and members
 #
-# In a hierarchy an SAE can save an active latent: if a member is present, so is its leader, and one direction that is a bit
-# of both serves for both. That is the beginning of *feature absorption* {cite:p}`chanin2024absorption`. It shows as a cosine
-# between the direction that recovered a member and the leader of its group, where independent directions would have about
-# zero; *lean* is its mean. As a control the same is asked of dictionaries from the correlated world, which has groups and no
-# leaders.
+# In a hierarchy an SAE can save an active latent: if a member is present, so is its leader, and one direction that is a bit of both serves for
+# both. That is the beginning of *feature absorption* {cite:p}`chanin2024absorption`. It shows as a cosine between the direction that recovered a
+# member and the leader of its group, where independent directions would have about zero; *lean* is its mean over the members that were recovered.
+# As a control the same is asked of dictionaries from the correlated world, which has groups and no leaders. The row of an architecture counts for
+# what it has beyond its row marked *(correlated)*.
 
 # %%
 world = worlds["hierarchical"]
@@ -220,10 +225,10 @@ Markdown("\n".join(lines) + "\n\nThe +- is a 95% interval over recovered members
 # %% [markdown]
 # ## Told the wrong L0
 #
-# On a real model the number of features present is unknown, so the L0 of an SAE is a guess.
-# {cite:t}`chanin2025sparse` show that too low a guess makes an SAE mix correlated features, and that too high a guess lets it mix
-# them as well. Here an SAE is told several values in the independent and in the correlated world; the truth is
-# `mean_active`. **Before you look, draw two curves:** which way does explained variance go as L0 grows, and which way recovery? At which L0 is each highest?
+# On a real model the number of features present is unknown, so the L0 of an SAE is a guess. {cite:t}`chanin2025sparse` show that too low a guess
+# makes an SAE mix correlated features. Too high a guess lets it mix features as well. Here an SAE is told several values in the independent and in
+# the correlated world; the truth is `mean_active`. **Before you look, draw two curves:** which way does explained variance go as L0 grows, and
+# which way recovery? At which L0 is each highest?
 
 # %%
 told = []
@@ -269,10 +274,10 @@ told[["world", "told", *columns]].assign(seed=seed).to_json(kept / "told_l0.json
 # %% [markdown]
 # ## What would change my mind
 #
-# The claim is that what the last chapters found does not hang on independent features and on a known L0: explained variance and recovery are two questions. In {numref}`fig-worlds` it
-# gains weight if recovery moves between worlds where explained variance does not, or the reverse. It loses weight if both rank the worlds, and the architectures within each, alike. In
-# {numref}`fig-wrong-l0` it gains weight if explained variance rises past the true L0 while recovery falls, and loses weight if both peak at one place, for then explained variance
-# could choose L0.
+# The claim is that what the last chapters found does not hang on independent features and on a known L0: explained variance and recovery are two
+# questions. In {numref}`fig-worlds` it gains weight if recovery moves between worlds where explained variance does not, or the reverse. It loses
+# weight if both rank the worlds, and the architectures within each, alike. In {numref}`fig-wrong-l0` it gains weight if explained variance rises
+# past the true L0 while recovery falls, and loses weight if both peak at one place, for then explained variance could choose L0.
 
 # %% [markdown]
 # ## Exercises
@@ -280,8 +285,8 @@ told[["world", "told", *columns]].assign(seed=seed).to_json(kept / "told_l0.json
 # ```{exercise} How far may a direction lean?
 # :label: ex-largest-lean
 #
-# *Easy, 5 minutes.* A direction is a mixture of a member and of its leader, two features at right angles, and has length 1. Its cosine to the member is just `bar`. Write `largest_lean(bar)`: its
-# cosine to the leader, which is the most that it can lean and still not fall below the bar.
+# *Easy, 5 minutes.* A direction is a mixture of a member and of its leader, two features at right angles, and has length 1. Its cosine to the
+# member is just `bar`. Write `largest_lean(bar)`: its cosine to the leader, which is the most that it can lean and still not fall below the bar.
 # ```
 
 # %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
@@ -309,8 +314,9 @@ Markdown(
 # ```{exercise} Choosing L0 above the floor
 # :label: ex-l0-above-floor
 #
-# *Medium, 10 minutes.* Explained variance grows with L0, but that of an untrained dictionary does, too. So choose the L0 at which training adds most: write `best_l0(l0s, trained, floor)`, which
-# returns the L0 where `trained` is furthest above `floor`. All three are arrays, one value for each L0.
+# *Medium, 10 minutes.* Explained variance grows with L0, but that of an untrained dictionary does, too. So choose the L0 at which training adds
+# most: write `best_l0(l0s, trained, floor)`, which returns the L0 where `trained` is furthest above `floor`. All three are NumPy arrays, one value
+# for each L0.
 # ```
 
 # %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
@@ -349,9 +355,10 @@ Markdown(
 # ```{exercise} What else differs?
 # :label: ex-control-world
 #
-# *Hard, 20 minutes.* The hierarchical world differs from the independent one in two ways: members never come without their leader, and leaders are common while members are rarer. If
-# recovery differs, which of the two was it? Write `control_world(world)`: a `FeatureWorld` with the same features and the same frequencies as `world`, in which
-# all features come independently. (`world` has the attributes `probabilities`, `d_in`, `sigma` and `seed`.)
+# *Hard, 20 minutes.* The hierarchical world differs from the independent one in two ways: members never come without their leader, and leaders are
+# common while members are rarer. If recovery differs, which of the two was it? Write `control_world(world)`: a `FeatureWorld` with the same
+# features and the same frequencies as `world`, in which all features come independently. (`world` has the attributes `probabilities`, `d_in`,
+# `sigma` and `seed`.)
 # ```
 
 # %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
@@ -385,23 +392,24 @@ Markdown(
 # ## Quiz
 #
 # ```{dropdown} 1. Every member of a hierarchy is recovered at 0.8. Is there no absorption?
-# That does not follow. A direction may have a cosine of 0.8 to its member and one of 0.6 to the leader. Passing the bar says that the member dominates, not that it is alone.
+# That does not follow. A direction may have a cosine of 0.8 to its member and one of 0.6 to the leader. Passing the bar says that the member
+# dominates, not that it is alone.
 # ```
 #
 # ```{dropdown} 2. Explained variance is highest at the largest L0 that was tried. Is that the L0 to use?
-# No. With more active latents any dictionary reconstructs more, an untrained one as well. A score that can only grow cannot choose; it needs a penalty or a floor beside
-# it, and on synthetic data there is the truth to ask.
+# No. With more active latents any dictionary reconstructs more, an untrained one as well. A score that can only grow cannot choose; it needs a
+# penalty or a floor beside it, and on synthetic data there is the truth to ask.
 # ```
 #
 # ```{dropdown} 3. One architecture recovers more than another in the noisy world. Is it more robust to noise?
-# Compare each with itself in the independent world first: the same gap there would have nothing to do with noise. Then ask for more seeds. The interval of explained variance
-# covers which test samples were drawn, and nothing else; for recovery no interval is shown here at all.
+# Compare each with itself in the independent world first: the same gap there would have nothing to do with noise. Then ask for more seeds. The
+# interval of explained variance covers which test samples were drawn, and nothing else; for recovery no interval is shown here at all.
 # ```
 
 # %% [markdown]
 # ## Key points
 #
-# - Correlation, hierarchy and noise can change either score without the other.
+# - What correlation, hierarchy or noise does to one score need not be what it does to the other: compare the two panels of {numref}`fig-worlds`.
 # - In a hierarchy, look at whether the directions of members lean towards their leader: passing the bar does not exclude it.
 # - Compare where explained variance and recovery peak over L0. If explained variance only grows, it cannot choose L0.
 

@@ -12,7 +12,8 @@
 # ```{admonition} This lesson
 # - **You will learn** what a Frozen Decoder is, how much of an SAE's explained variance it reaches, and what such a score
 #   can show and what it cannot.
-# - **You need** [Superposition and SAEs](01_superposition): {term}`explained variance`, {term}`L0`, {term}`decoder direction`.
+# - **You need** [Superposition and SAEs](01_superposition): {term}`explained variance`, {term}`L0`, {term}`null`, {term}`decoder direction`. Two
+#   architectures are used here, {term}`BatchTopK` and {term}`JumpReLU`; they differ in how they choose the active latents.
 # - **Time** 20 minutes to read, 15 more for the exercises that have a check.
 # ```
 #
@@ -85,10 +86,10 @@ if 0.8 * tokens < batch_size:
 # random, but crowd where the activations vary most. The paper's main figures use `cov` for this baseline. Neither is
 # trained: `cov` knows the overall shape of the cloud of activations, but no single direction was fitted to a feature.
 #
-# `cov` directions overlap a great deal. Start their encoder as the transpose of the decoder, and the reconstruction is
-# many times too long; training may then diverge. So every SAE of this book is first
-# calibrated: one common scale factor for its encoder brings the reconstruction to the right size. And since they overlap,
-# few of them may win: read the *dead* column, the share of latents that never fired, together with the score.
+# `cov` directions overlap a great deal. Start their encoder as the transpose of the decoder, and the reconstruction is many times too long;
+# training may then diverge, that is, its error grows instead of shrinking. So every SAE of this book is first calibrated: one common scale factor
+# for its encoder brings the reconstruction to the right size. And since they overlap, few of them may win: read the *dead* column, the share of
+# latents that never fired, together with the score.
 
 # %%
 BASELINE = FrozenDecoder()
@@ -97,9 +98,15 @@ name = BASELINE.name
 # %% [markdown]
 # ## On a language model
 #
-# The residual stream of a language model over Wikipedia extracts. A tenth of the texts is held out; all scores are on
-# those. What the same rule does where the true features are known is told in
-# [The baselines where the truth is known](08_baselines_where_truth_is_known.ipynb).
+# We read the {term}`residual stream` of a language model, which is what it passes on from one layer to the next, over Wikipedia extracts. A tenth
+# of the texts is held out; all scores are on those. First the nulls, then the table of the SAEs. In it
+#
+# - *low* and *high* bound the 95% interval of explained variance;
+# - *dead* is the share of latents that never fired on held-out tokens;
+# - *cosine_to_start* says how far directions have turned: the median cosine to their start, over latents that fire.
+#
+# What the same rule does where the true features are known is told in [The baselines where the truth is
+# known](08_baselines_where_truth_is_known.ipynb).
 
 # %%
 store, batches = training_data(
@@ -131,6 +138,11 @@ for key, sae in saes.items():
     print(f"{', '.join(key):40} decoder unchanged: {same}")
     assert same == (key[1] != "fully trained")
 
+# %% [markdown]
+# In the figure a dot lies between two landmarks: the line of the random dictionary, which nobody trained, and the dot of the fully trained SAE. How
+# far along that way does each Frozen Decoder come? And is it above {term}`PCA`, which has as many directions as there are active latents, the same
+# for every token?
+
 # %% mystnb={"figure": {"caption": "Explained variance on held-out tokens: this build (dots, with 95% bootstrap intervals over texts), the nulls (lines), and the paper's values on another model (diamonds).", "name": "fig-frozen-decoder-ev"}, "image": {"alt": "Dot chart of explained variance with 95% intervals for each architecture, fully trained and two Frozen Decoders, with vertical lines for the nulls and diamonds for the paper's values."}}
 plots.explained_variance_by_variant(table, floor, paper_scores("explained variance"));
 
@@ -138,13 +150,13 @@ plots.explained_variance_by_variant(table, floor, paper_scores("explained varian
 Markdown(in_words(table, floor))
 
 # %% [markdown]
-# The paper's values are for Gemma-2-2B, layer 12, at L0 160 of 2304 dimensions, width 73,728 and 500 million tokens
-# ({cite:t}`korznikov2026sanity`); this build's model is far smaller, and its SAEs see far fewer tokens. The
-# comparison is of patterns, not of digits.
+# These are the answers to your two guesses. The paper's values are for Gemma-2-2B, layer 12, at L0 160 of 2304 dimensions, width 73,728 and 500
+# million tokens ({cite:t}`korznikov2026sanity`); this build's model is far smaller, and its SAEs see far fewer tokens. The comparison is of
+# patterns, not of digits.
 
 # %% [markdown]
-# Over training. A curve is only as good as its {term}`L0`: {term}`JumpReLU` approaches its target L0 only gradually, and may end a little off it, so where one of its
-# curves starts high and then falls, many more latents were active at first. The tables give the L0 at the end.
+# Over training. A curve is only as good as its {term}`L0`: {term}`JumpReLU` approaches its target L0 only gradually, and may end a little off it,
+# so where one of its curves starts high and then falls, many more latents were active at first. The tables give the L0 at the end.
 
 # %% mystnb={"figure": {"caption": "Explained variance of training batches while the SAEs train.", "name": "fig-frozen-decoder-training"}, "image": {"alt": "Line charts of explained variance against activations seen in training, one panel an architecture, one line a variant."}}
 plots.training_curves(histories, "explained_variance", "explained variance");
@@ -152,8 +164,8 @@ plots.training_curves(histories, "explained_variance", "explained variance");
 # %% [markdown]
 # ## What the latents fire on
 #
-# Latents drawn at random, from the fully trained SAE and from the one with frozen random directions, among those that fire on at least 20 held-out tokens. The trained SAE comes
-# first. If you did not know that, could you tell?
+# Latents drawn at random, from the fully trained SAE and from the one with frozen random directions, among those that fire on at least 20 held-out
+# tokens. The trained SAE comes first. If you did not know that, could you tell?
 
 # %%
 shown = {}
@@ -182,8 +194,9 @@ table.assign(expansion=expansion, seed=seed).to_json(results / "frozen_decoder.j
 # ```{exercise} The share of the room
 # :label: ex-share-of-room
 #
-# *Easy, 5 minutes.* "The baseline reaches 54% of the trained score" counts what the floor has as if it were learned.
-# Write `share_of_room(trained, frozen, floor)`: 0 where the frozen SAE is at the floor, 1 where it is level with the trained one.
+# *Easy, 5 minutes.* "The baseline reaches 54% of the trained score" counts what the floor has as if it were learned. Write `share_of_room(trained,
+# frozen, floor)`: 0 where the frozen SAE is at the floor, 1 where it is level with the trained one. (The room of the scorecard, and of the handout,
+# ends at the ceiling; here it ends at the trained SAE.)
 # ```
 
 # %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]

@@ -111,9 +111,9 @@ Markdown(
 # %% [markdown]
 # ## On a language model
 #
-# The residual stream of a language model over Wikipedia extracts. A tenth of the texts is held out; all scores are on
-# those. What the same rule does where the true features are known is told in
-# [The baselines where the truth is known](08_baselines_where_truth_is_known.ipynb).
+# The {term}`residual stream` of a language model over Wikipedia extracts. A tenth of the texts is held out; all scores are on those. In the table
+# of the SAEs *cosine_to_start* is the median cosine of decoder directions to their start, over latents that fire. What the same rule does where the
+# true features are known is told in [The baselines where the truth is known](08_baselines_where_truth_is_known.ipynb).
 
 # %%
 store, batches = training_data(
@@ -136,8 +136,8 @@ show(table)
 # %% [markdown]
 # ### The invariant
 #
-# A baseline is only as good as its rule. Is every direction of the baseline within its cone? And how many of all latents, dead ones included, lean on its
-# edge and would have gone further?
+# A baseline is only as good as its rule. Is every direction of the baseline within its cone? And how many of all latents, dead ones included, stand
+# on its edge, as one does that would have gone further?
 
 # %%
 for a in activations:
@@ -145,6 +145,11 @@ for a in activations:
     on_edge = (cosines < tau + 1e-3).float().mean()
     print(f"{a.name}: least cosine to start {cosines.min():.7f}, on the edge {on_edge:.1%}")
     assert cosines.min() >= tau - 1e-6
+
+# %% [markdown]
+# The histogram is about your third guess. A direction at 1 has not moved; one at the line stands on the edge of the cone. Look at how much of the
+# *fully trained* SAE lies to the left of the line, where the rule forbids the baseline to go. The figure after it is about the second guess: how
+# near do the dots of the two SAEs lie, compared with their way up from the nulls?
 
 # %% mystnb={"image": {"alt": "Histogram of the cosine of decoder directions to their random start, for the fully trained and the Soft-Frozen SAEs of each architecture, with a line at tau."}, "figure": {"name": "fig-soft-frozen-cosine", "caption": "How far decoder directions are from their random start after training. The line marks the bound of the Soft-Frozen Decoder."}}
 plots.cosine_histogram(
@@ -179,6 +184,9 @@ Markdown(
 # The paper's values are for Gemma-2-2B, layer 12, at L0 160 of 2304 dimensions, width 73,728 and 500 million tokens
 # ({cite:t}`korznikov2026sanity`); this build's model is far smaller, and its SAEs see far fewer tokens. The
 # comparison is of patterns, not of digits.
+#
+# Over training: if the fully trained SAE were {term}`lazy <lazy training>`, its line would stay near 1. Has it ended, or is it still falling? A
+# longer run would then take its directions further out.
 
 # %% mystnb={"image": {"alt": "Line charts of the median cosine of decoder directions to their start against activations seen in training, one panel an architecture, for the fully trained and the Soft-Frozen SAE."}, "figure": {"name": "fig-soft-frozen-training", "caption": "Median cosine of decoder directions to their random start while the SAEs train."}}
 plots.training_curves(histories, "cosine_to_start", "median cosine to start");
@@ -320,8 +328,9 @@ Markdown(
 # ```
 #
 # ```{dropdown} 3. The fully trained SAE's median cosine to its start is 0.9. Has it learned almost nothing?
-# Not by itself. The median counts latents that got few updates, and small turns of many directions may add up to a large change of the reconstruction. Look at the score
-# that is lost when the directions are put back, and at how long training ran: a short run leaves everything near its start.
+# Not by itself. The median counts latents that got few updates, and small turns of many directions may add up to a large change of the
+# reconstruction. Look at the score that is lost when the directions are put back, and at how long training ran: a short run leaves everything near
+# its start.
 # ```
 
 # %% [markdown]

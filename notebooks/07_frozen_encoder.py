@@ -86,8 +86,8 @@ if 0.8 * tokens < batch_size:
 # %% [markdown]
 # ## One freedom that it needs
 #
-# The other SAEs keep decoder directions at unit norm, so that a latent's value is its size in the reconstruction. Here the
-# decoder's norms are free: with a frozen encoder and unit norms nothing could set the gain of a latent, and the
+# The other SAEs keep decoder directions at unit norm, so that a latent's value is its size in the reconstruction. Here the decoder's norms are
+# free: with a frozen encoder and unit norms nothing could set the *gain* of a latent, the factor by which its value is multiplied, and the
 # reconstruction could be worse than the mean. The paper does not say how it treats norms.
 
 # %%
@@ -97,9 +97,10 @@ name = BASELINE.name
 # %% [markdown]
 # ## On a language model
 #
-# The residual stream of a language model over Wikipedia extracts. A tenth of the texts is held out; all scores are on
-# those. What the same rule does where the true features are known is told in
-# [The baselines where the truth is known](08_baselines_where_truth_is_known.ipynb).
+# The {term}`residual stream` of a language model over Wikipedia extracts. A tenth of the texts is held out; all scores are on those. In the table
+# of the SAEs compare *explained_variance* within an architecture, and look at *l0* before you do: a baseline with more active latents has it
+# easier. What the same rule does where the true features are known is told in [The baselines where the truth is
+# known](08_baselines_where_truth_is_known.ipynb).
 
 # %%
 store, batches = training_data(
@@ -131,6 +132,10 @@ for key, sae in saes.items():
     print(f"{', '.join(key):40} encoder unchanged: {same}")
     assert same == (key[1] != "fully trained")
 
+# %% [markdown]
+# In the figure: is the Frozen Encoder nearer to the line of the random dictionary or to the dot of the trained SAE, and on which side of PCA does
+# it lie?
+
 # %% mystnb={"image": {"alt": "Dot chart of explained variance with 95% intervals for each architecture, fully trained and Frozen Encoder, with vertical lines for the nulls and diamonds for the paper's values."}, "figure": {"name": "fig-frozen-encoder-ev", "caption": "Explained variance on held-out tokens: this build (dots, with 95% bootstrap intervals over texts), the nulls (lines), and the paper's values on another model (diamonds)."}}
 plots.explained_variance_by_variant(table, floor, paper_scores("explained variance"));
 
@@ -145,6 +150,9 @@ Markdown(in_words(table, floor))
 # The paper's values are for Gemma-2-2B, layer 12, at L0 160 of 2304 dimensions, width 73,728 and 500 million tokens
 # ({cite:t}`korznikov2026sanity`); this build's model is far smaller, and its SAEs see far fewer tokens. The
 # comparison is of patterns, not of digits.
+#
+# Two more figures. Over training, does the baseline's curve flatten earlier than the trained SAE's? And in the histogram, does the baseline's
+# decoder, which is free to turn, stay at its start (a cosine of 1) or leave it?
 
 # %% mystnb={"image": {"alt": "Line charts of explained variance against activations seen in training, one panel an architecture, for the fully trained SAE and the Frozen Encoder."}, "figure": {"name": "fig-frozen-encoder-training", "caption": "Explained variance of training batches while the SAEs train."}}
 plots.training_curves(histories, "explained_variance", "explained variance");
@@ -155,8 +163,8 @@ plots.cosine_histogram({", ".join(key): sae.cosine_to_start() for key, sae in sa
 # %% [markdown]
 # ## What the latents fire on
 #
-# Latents drawn at random, from the fully trained SAE and from the one with a random encoder, among those that fire on at least 20 held-out tokens. The trained SAE comes
-# first. If you did not know that, could you tell?
+# Latents drawn at random, from the fully trained SAE and from the one with a random encoder, among those that fire on at least 20 held-out tokens.
+# The trained SAE comes first. If you did not know that, could you tell?
 
 # %%
 shown = {}
@@ -266,9 +274,9 @@ Markdown(
 # ```{exercise} Denser
 # :label: ex-denser-frozen-encoder
 #
-# *Hard, 20 minutes and some waiting.* Random detectors carry little each, so let more of them fire. Predict how the gap between Frozen Encoder and trained SAE
-# changes when four times as many latents are active, and when a quarter are. Then rerun this notebook with `-p l0 160` and `-p l0 10`. Which of the three L0 would you choose if
-# you wanted to show that training pays, and which if you wanted to show that it does not?
+# *Hard, 20 minutes and some waiting.* Random detectors carry little each, so let more of them fire. Predict how the gap between Frozen Encoder and
+# trained SAE changes when four times as many latents are active, and when a quarter are. Then rerun this notebook with `-p l0 160` and `-p l0 10`.
+# Which of the three L0 would you choose if you wanted to show that training pays, and which if you wanted to show that it does not?
 # ```
 #
 # ```{dropdown} What to look for

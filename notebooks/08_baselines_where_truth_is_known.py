@@ -74,7 +74,8 @@ world = FeatureWorld(known[setting], d_in, seed=seed)
 # A start at an angle $\alpha$ to a feature may turn by $\arccos \tau$ towards it. So the nearest it can come is a cosine of
 # $\cos(\alpha - \arccos \tau)$. And among many random starts one has a small $\alpha$ to begin with.
 #
-# **Before you look:** at $\tau = 0.8$, can a direction that started at random pass the bar of 0.8 that counts as recovered?
+# **Before you look:** at $\tau = 0.8$, can a direction that started at random pass the bar of 0.8 that counts as recovered? In the figure the
+# answer is where a curve crosses the vertical line: above the horizontal line it can, below it cannot. Each curve is one size of dictionary.
 
 
 # %%
@@ -108,8 +109,9 @@ Markdown(
 # %% [markdown]
 # ## Trained, frozen, and in between
 #
-# Expect recovery near zero for all in this build, the fully trained SAE too: in the constant setting so short a run is not
-# enough. What this page can compare is explained variance, the mean best cosine, and how much each rule would allow.
+# Expect recovery near zero for all in this build, the fully trained SAE too: in the constant setting so short a run is not enough. What this page
+# can compare is explained variance, the mean best cosine (of the directions to the features, averaged over features), and how much each rule would
+# allow: *recovered_at_most* is the share of features that the rule leaves within reach of the bar. A Frozen Decoder's is what its start had.
 #
 # **Write down an order:** which of the fully trained SAE, the Frozen Decoder, the Frozen Encoder and a dictionary that was never
 # trained explains most, which least? And is a Soft-Frozen Decoder with $\tau = 0.8$ nearer to the trained SAE or to the frozen one?
@@ -135,7 +137,7 @@ floor = nulls(world.batches(20_000, 1, seed=seed + 2)[0], test, l0=l0, d_sae=d_s
 show(floor)
 
 # %% [markdown]
-# *recovered at most* is the share of features that the rule leaves within reach; a Frozen Decoder's is what its start had.
+# Have the rules held? The next cell stops with an error if a direction left its cone, or if a frozen one moved.
 
 # %%
 for (_, name), sae in saes.items():
@@ -175,6 +177,9 @@ table[columns].assign(setting=setting, seed=seed, samples=batch_size * len(batch
 #
 # For recovery to show, training must be longer. `book/sweep.py` makes such runs
 # ([How to run and rerun](../book/howto.md)); name their folder in `reference`, and they are shown here.
+#
+# In the figure below go from left to right, from a loose rule to a strict one. At which $\tau$ does what is *within reach* collapse? Does explained
+# variance fall there too? And is anything recovered at all, so that the third curve can tell you something?
 
 # %%
 runs = reference_run(reference)
@@ -290,25 +295,28 @@ Markdown(
 # ```{exercise} Which of them would find what?
 # :label: ex-frequent-features
 #
-# *Hard, 20 minutes and some waiting.* In the variable setting some features are hundreds of times more frequent than others, and training gets to those first. Predict: at
-# which $\tau$ does recovery of the Soft-Frozen Decoder begin to fall behind the trained SAE's, and does the *explained variance* fall at the same $\tau$? Then rerun
-# this notebook with `-p setting variable -p architecture JumpReLU`.
+# *Hard, 20 minutes and some waiting.* In the variable setting some features are hundreds of times more frequent than others, and training gets to
+# those first. Predict: at which $\tau$ does recovery of the Soft-Frozen Decoder begin to fall behind the trained SAE's, and does the *explained
+# variance* fall at the same $\tau$? Then rerun this notebook with `-p setting variable -p architecture JumpReLU`.
 # ```
 #
 # ```{dropdown} What to look for
-# Frequent features carry most of the variance, so a rule that forbids the directions of rare ones costs recovery much and explained variance little. Compare *recovered* with
-# *recovered at most*: where the first is far below the second the rule is not what holds recovery back. And recovery here counts features alike, frequent or not.
+# Frequent features carry most of the variance, so a rule that forbids the directions of rare ones costs recovery much and explained variance
+# little. Compare *recovered* with *recovered at most*: where the first is far below the second the rule is not what holds recovery back. And
+# recovery here counts features alike, frequent or not.
 # ```
 
 # %% [markdown]
 # ## Quiz
 #
 # ```{dropdown} 1. A Soft-Frozen Decoder recovers features in 100 dimensions. Will it in 2,304?
-# Not to the same bar. In more dimensions the nearest random start is further from any feature, and a cone of the same $\tau$ begins there. The rule is the same; how much it forbids is not.
+# Not to the same bar. In more dimensions the nearest random start is further from any feature, and a cone of the same $\tau$ begins there. The rule
+# is the same; how much it forbids is not.
 # ```
 #
 # ```{dropdown} 2. The Frozen Encoder explains more than a dictionary that was never trained. So has it found features?
-# It has learned a read-out: decoder directions that fit what random detectors pick up. Whether these are features is a question for recovery, and the table has that column.
+# It has learned a read-out: decoder directions that fit what random detectors pick up. Whether these are features is a question for recovery, and
+# the table has that column.
 # ```
 #
 # ```{dropdown} 3. All SAEs recover next to nothing here. Then frozen and trained are equal?

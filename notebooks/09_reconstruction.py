@@ -17,10 +17,10 @@
 # - **Time** 25 minutes to read, 35 more for the exercises.
 # ```
 #
-# {term}`Explained variance` asks how much of an activation an SAE keeps. But nobody wants an activation for its own sake: the
-# layers above read it. So put the reconstruction in the activation's place, let the model run on, and see how much worse it
-# predicts the next token. That is the second of the two scores that this chapter measures for the whole grid: fully trained
-# SAEs and the baselines of {cite:t}`korznikov2026sanity`.
+# {term}`Explained variance` asks how much of an activation an SAE keeps. But nobody wants an activation for its own sake: the layers above read it.
+# So put the reconstruction in the activation's place, which is called {term}`splicing` it in, let the model run on, and see how much worse it
+# predicts the next token. That is the second of the two scores that this chapter measures for the whole grid: each architecture fully trained, and
+# under each of the baselines of {cite:t}`korznikov2026sanity`.
 #
 # Then it asks a question of the paper's appendix: is training *lazy*? If an SAE reaches most of its explained variance while
 # its directions are still close to their random start, explained variance says little about directions.
@@ -92,15 +92,18 @@ evaluation = Reconstruction(lm, store, tokens=spliced_tokens, l0=l0, d_sae=d_sae
 # mean, and by what an untrained random dictionary makes of it. {term}`PCA` with as many components as the SAEs have active
 # latents is neither: it is what a plain method reaches.
 #
-# {term}`Loss recovered` is the share of an ablation's damage that is avoided,
+# To ablate the layer ({term}`ablation`) is to replace its output by something that says nothing of the token, such as zero. {term}`Loss recovered`
+# is the share of an ablation's damage that is avoided,
 #
 # ```{math}
 # :label: eq-loss-recovered
 # \frac{\mathrm{loss}_\mathrm{ablated} - \mathrm{loss}}{\mathrm{loss}_\mathrm{ablated} - \mathrm{loss}_\mathrm{model}}
 # ```
 #
-# where the loss is the cross-entropy of the next token in nats. It needs an ablation to compare with, and the choice
-# decides what the number means: look at what the *mean* and the untrained dictionary score when the comparison is *zero*.
+# where the loss is the cross-entropy of the next token: the negative natural logarithm of the probability that the model gave to the token which
+# came, in units called nats. Loss recovered needs an ablation to compare with, and the choice decides what the number means: look at what the
+# *mean* and the untrained dictionary score when the comparison is *zero*. *KL divergence* in the table says how far the model's predictions are
+# from those that it makes undisturbed; 0 is no change.
 
 # %%
 METRICS = [EV, LOSS, KL, RECOVERED_ZERO, RECOVERED_MEAN]
@@ -136,6 +139,10 @@ summary = summarise(items, ["architecture", "baseline", "metric"])
 table = summary.pivot(index=["architecture", "baseline"], columns="metric", values="score")[METRICS]
 show(table.loc[list(saes)].reset_index())
 
+# %% [markdown]
+# Two figures of the same SAEs. In each, first find the floor and {term}`PCA`, then the trained SAE, then the baselines between them. From the first
+# figure to the second, which of the baselines comes nearer to the trained SAE, and which does not?
+
 # %% mystnb={"image": {"alt": "Dot chart of explained variance on the spliced tokens with 95% intervals for each architecture and variant, with vertical lines for the floors and PCA, and diamonds for the paper's values."}, "figure": {"name": "fig-reconstruction-ev", "caption": "Explained variance on the tokens that are spliced below, with 95% bootstrap intervals over texts."}}
 plots.scores_by_variant(
     summary[summary["metric"] == EV], {name: of.loc[name, EV] for name in of.index if name not in ("zero", "the model itself")},
@@ -168,9 +175,15 @@ Markdown(
 # %% [markdown]
 # ### Told apart?
 #
-# The same texts were scored with every SAE, so differences are paired by text. *Detectable* is the smallest difference that
-# a sample like this would have found four times in five; a verdict of *equivalent* needs the whole
-# {term}`interval <bootstrap confidence interval>` to lie within the {term}`margin <equivalence margin>`.
+# Is a baseline different from its trained SAE, or could it be the choice of texts? The same texts were scored with every SAE, so differences are
+# taken text by text (*paired*), and each has a 95% {term}`interval <bootstrap confidence interval>`. The verdict is read off that interval and the
+# {term}`margin <equivalence margin>`, a difference that we called too small to matter before measuring:
+#
+# - *equivalent*: the whole interval lies within the margin;
+# - *worse* or *better*: the whole interval lies on one side of zero, and not all of it within the margin;
+# - *not told apart*: neither. It is no match: there were too few texts to say.
+#
+# *Detectable* is the smallest difference that a sample like this would have found four times in five.
 
 # %%
 shares = items[items["metric"].isin([EV, RECOVERED_ZERO, RECOVERED_MEAN])]
@@ -193,8 +206,9 @@ Markdown("\n".join(lines) + "\n\nFrom one seed: the intervals speak of other tex
 # %% [markdown]
 # ## Is training lazy?
 #
-# {term}`Lazy training` lowers the loss while the weights stay near their start. The curves show explained variance and, below, the {term}`cosine <cosine similarity>` of the decoder's directions to their start, for
-# the SAEs whose decoder may turn. *Lazy* would be: the upper curve is done while the lower one is still near 1.
+# {term}`Lazy training` lowers the loss while the weights stay near their start. The curves show explained variance and, below, the {term}`cosine
+# <cosine similarity>` of the decoder's directions to their start, for the SAEs whose decoder may turn. *Lazy* would be: the upper curve is done
+# while the lower one is still near 1.
 
 # %% mystnb={"image": {"alt": "Line charts over training for each architecture: explained variance above, and below the median cosine of decoder directions to their start with a band for the middle 80 percent."}, "figure": {"name": "fig-lazy", "caption": "Explained variance of training batches (top), and cosine of decoder directions to their start (bottom: median, and the band that holds the middle 80% of live latents)."}}
 turning = ("fully trained", "Soft-Frozen Decoder")
@@ -270,9 +284,10 @@ Markdown("\n\n".join(sentences) or "No latent moved in both.")
 # %% [markdown]
 # ## By L0, and for TopK and ReLU
 #
-# The paper finds that TopK's success on synthetic data does not carry over to real activations. Runs of this notebook with
-# other values of `l0` and `architectures` take longer than a build has; `book/sweep.py` makes them
-# ([How to run and rerun](../book/howto.md)). RelativeBatchTopK is this book's own, from [the recovery puzzle](03_recovery_puzzle).
+# The paper calls TopK's success on synthetic data an artifact of the simple setting. Is TopK ahead on real activations? Runs of this notebook with
+# other values of `l0` and `architectures` take longer than a build has; `book/sweep.py` makes them ([How to run and rerun](../book/howto.md)).
+# RelativeBatchTopK is this book's own, from [the recovery puzzle](03_recovery_puzzle). In the figure compare the lines of one panel: do the
+# baselines keep their order as L0 grows, and does the gap to the trained SAE close?
 
 # %%
 runs = reference_run(reference)
@@ -432,9 +447,9 @@ Markdown(lines if len(texts_of) > 1 else "So few tokens were spliced that they a
 # ## Quiz
 #
 # ```{dropdown} 1. An SAE recovers 98% of the loss compared with zero. Is it nearly as good as the layer itself?
-# That cannot be told from the number. An untrained dictionary recovers a good part as well: see above how much. Zero is far from anything that the layers above
-# ever read, so its damage may be much larger than the mean's; how much depends on the model, the layer and the texts. And the 2% that are left may be many nats where the
-# damage is large: {cite:t}`gao2024scaling` ask instead how much smaller a model has the same loss.
+# That cannot be told from the number. An untrained dictionary recovers a good part as well: see above how much. Zero is far from anything that the
+# layers above ever read, so its damage may be much larger than the mean's; how much depends on the model, the layer and the texts. And the 2% that
+# are left may be many nats where the damage is large: {cite:t}`gao2024scaling` ask instead how much smaller a model has the same loss.
 # ```
 #
 # ```{dropdown} 2. Two SAEs have the same explained variance, and one recovers less loss. How can that be?
@@ -451,8 +466,8 @@ Markdown(lines if len(texts_of) > 1 else "So few tokens were spliced that they a
 # %% [markdown]
 # ## Key points
 #
-# - Loss recovered depends on what it is compared with. Against zero nearly everything scores high; ask what the mean, an
-#   untrained dictionary and PCA score on the same texts.
+# - Loss recovered depends on what it is compared with. Where zero does more damage than the mean, everything scores higher against zero; ask what
+#   the mean, an untrained dictionary and PCA score on the same texts.
 # - Compare how far apart trained and frozen are on each score, not only which is higher.
 # - How fast explained variance rises, and how little directions have turned by then, are two curves to look at together.
 # - A Soft-Frozen direction may go where training wants it, only less far: it is a restricted SAE, not a random one.

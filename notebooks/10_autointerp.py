@@ -20,16 +20,17 @@
 # describes it. Then it gets other passages, half of which make the latent fire, and says from the description alone
 # which. The share that it gets right is the latent's {term}`auto-interpretability` score. Guessing gets 0.5.
 #
-# The paper's judge is a language model, GPT-4o-mini, and gives latents of a fully trained SAE 0.90 on average and those of a
-# Soft-Frozen Decoder 0.88 ({cite:t}`korznikov2026sanity`; detection as in {cite:t}`paulo2024autointerp`). What does such a
-# score claim? That the description tells when the latent fires. Not that the latent matters to the model, nor that its
-# {term}`decoder direction` was learned: the decoder plays no part in when a latent fires.
+# The paper's judge is a language model, GPT-4o-mini, and gives latents of a fully trained BatchTopK SAE 0.90 on average and those of its
+# Soft-Frozen Decoder 0.88 ({cite:t}`korznikov2026sanity`; detection as in {cite:t}`paulo2024autointerp`). What does such a score claim? That the
+# description tells when the latent fires. Not that the latent matters to the model, nor that its {term}`decoder direction` was learned: the decoder
+# plays no part in when a latent fires.
 #
 # This book has to run with no network, so its default judges are two simple stand-ins, and every number says which
 # judge made it.
 #
 # - The **lexical** judge describes a latent by a few words (a token, or two in a row) and looks for them.
-# - The **embedding** judge describes it by the mean of sentence embeddings, and looks for passages near there.
+# - The **embedding** judge describes it by the mean of sentence embeddings, and looks for passages near there. A *sentence embedding* is a list of
+#   numbers that a small language model gives a passage, so that passages on like subjects lie near each other.
 #
 # Each sees one kind of regularity only, so its scores are lower than a language model's need be, and are not to be set beside
 # the paper's digit by digit.
@@ -110,7 +111,8 @@ if 0.8 * tokens < batch_size:
     raise ValueError(f"tokens={tokens} leave too few activations for a batch of {batch_size}: ask for more tokens.")
 
 # %% [markdown]
-# The SAEs are those of the chapters before, with all of the paper's baselines that are not degenerate here.
+# The SAEs are those of the chapters before: each architecture fully trained, and with four baselines. Of the paper's baselines one is left out, the
+# Frozen Encoder with `cov` directions, whose explained variance falls to 0.11 and below on layer 12 of Gemma-2-2B in the paper's table.
 
 # %%
 store, batches = training_data(
@@ -144,9 +146,13 @@ HTML(f"<p>{len(interp.passages):,} passages, such as</p><ul>{some}</ul><p class=
 # %% [markdown]
 # ## What is left out
 #
-# A latent that is too rare cannot be described or tested, and one that fires on nearly every passage cannot be tested
-# either. So the score speaks of the *eligible* ones. Rarer ones among them are tested on fewer passages than the rest, always with as
-# many silent ones.
+# A latent that is too rare cannot be described or tested, and one that fires on nearly every passage cannot be tested either. So the score speaks
+# of the *eligible* ones. Rarer ones among them are tested on fewer passages than the rest, always with as many silent ones. An SAE with few
+# eligible latents is judged by a selection. In the table
+#
+# - *alive* counts the latents that fire at all, *eligible* those that could be tested, *scored* those that were drawn and tested;
+# - *fewest_tests* is how many passages the rarest of them got;
+# - *malformed* and *unanswered* count answers that could not be read. Only a language model as judge gives such answers.
 
 # %%
 NAMES = ["architecture", "baseline"]
@@ -168,11 +174,11 @@ Markdown("\n".join(said) or "No SAE had to be left out.")
 # %% [markdown]
 # ## The scores
 #
-# Two floors stand beside each score. *Shuffled descriptions*: each latent is tested with the description of another
-# latent of the same SAE, which shows what the judge gets without knowing anything of the latent. *Untrained SAE*: a
-# random dictionary, calibrated and never trained; its latents are random directions of the activation space, so what it
-# scores above 0.5 is owed to the language model, the text and the protocol. *Neurons* are the coordinates of the activations themselves:
-# a yardstick that an SAE should beat. There is no ceiling but 1.
+# Two floors stand beside each score. *Shuffled descriptions*: each latent is tested with the description of another latent of the same SAE, which
+# shows what the judge gets without knowing anything of the latent. *Untrained SAE*: a random dictionary, calibrated and never trained; its latents
+# are random directions of the activation space, so what it scores above 0.5 is owed to the language model, the text and the protocol. *Neurons* are
+# the coordinates of the activations themselves: a yardstick that an SAE should beat. There is no ceiling but 1. The three tables are the scores,
+# the references without training, and the shuffled descriptions.
 
 # %%
 scores = summarise(own, [*NAMES, "metric"])
@@ -187,6 +193,11 @@ show(floors)
 
 # %%
 show(shuffled)
+
+# %% [markdown]
+# In the figure each row is one SAE. First look from the row's cross to its large dot: that is what descriptions are worth. Then compare the large
+# dot with the line of the untrained SAE: that is what training is worth. Last, compare the rows with each other, and ask whether the other judge
+# puts them in the same order.
 
 # %% mystnb={"image": {"alt": "One panel a judge: the score of every drawn latent as a faint dot, one row a variant and architecture, with the mean and its 95% interval, lines for the untrained SAE and the neurons, and crosses for shuffled descriptions."}, "figure": {"name": "fig-autointerp", "caption": "Auto-interpretability by judge: each drawn latent (faint dots), the mean with its 95% interval over latents (dots), the same judge with shuffled descriptions (crosses), and as lines the untrained SAE and the neurons."}}
 rows = list(dict.fromkeys(zip(own["architecture"], own["baseline"], strict=True)))
@@ -230,9 +241,9 @@ Markdown("\n".join(lines) or "No latent was scored.")
 # %% [markdown]
 # ## The differences to the fully trained SAE
 #
-# Latents of two SAEs do not pair, so each mean keeps its own uncertainty. *Equivalent* means that the whole interval lies
-# within the {term}`margin <equivalence margin>`; *not told apart* is no match, it only says that this many latents do not settle it. *Detectable* is the smallest true
-# difference that would have been found with 80% power.
+# Latents of two SAEs do not pair, so each mean keeps its own uncertainty. *Equivalent* means that the whole interval lies within the {term}`margin
+# <equivalence margin>`; *not told apart* is no match, it only says that this many latents do not settle it. *Detectable* is the smallest true
+# difference that would have been found four times in five.
 
 # %%
 differences = []
@@ -260,6 +271,10 @@ Markdown("\n".join(lines) or "No fully trained SAE was scored.")
 # %% [markdown]
 # The paper's values, on Gemma-2-2B at L0 160 with GPT-4o-mini as the judge, for BatchTopK: fully trained 0.90,
 # Soft-Frozen Decoder 0.88; about 30% of the Frozen Encoder's latents score above 0.7.
+#
+# Does a description fit a latent whenever it fires, or only when it fires strongly? For the next figure the firing passages of each latent are
+# sorted by how strongly it fires on them and cut into ten equal parts, the *deciles*. A flat curve far above its dotted line is a description of
+# the latent; a curve that rises only at the right describes its best moments.
 
 # %% mystnb={"image": {"alt": "Line chart, one panel a judge: share of firing passages that the judge recognises, against the decile of the latent's activation on them, one line a variant, with the share of silent passages taken for firing ones as a dashed line."}, "figure": {"name": "fig-autointerp-deciles", "caption": "Share of firing passages that are recognised, by the decile of the latent's activation (1 is the weakest), for the first architecture. Dotted: the share of silent passages wrongly taken for firing ones."}}
 figure, panels = plt.subplots(1, len(judges), figsize=(7, 3.4), sharey=True, squeeze=False)
@@ -276,9 +291,9 @@ figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower cent
 # %% [markdown]
 # ## Latents to read
 #
-# What a score stands for is best seen on latents: drawn at random, the trained SAE's beside one with frozen random
-# directions. Above each: how often it fires, and which tokens its direction raises and lowers when it is read straight
-# off the unembedding, as if no layer lay between.
+# What a score stands for is best seen on latents: drawn at random, the trained SAE's beside one with frozen random directions. Above each stands
+# how often it fires, and its {term}`logit effect`: which tokens its direction raises and which it lowers. For that the direction goes straight to
+# the model's last step (the *unembedding*, which turns an activation into a score for every token), as if no layer lay between.
 
 # %%
 def panel(sae, n, seed):
@@ -291,6 +306,10 @@ def panel(sae, n, seed):
 PAIR = "fully trained", "Frozen Decoder"
 first = activations[0].name
 HTML(contexts_html({f"{first}, {name}": panel(saes[first, name], 2, seed) for name in PAIR}, credit))
+
+# %% [markdown]
+# These were drawn among latents that fire often enough to be looked at. The histogram shows all that fire: how much alike are the two SAEs in how
+# often their latents do? Where they differ, frequency alone would tell them apart, without anybody reading a passage.
 
 # %% mystnb={"image": {"alt": "Histogram of firing frequencies of the latents of the fully trained SAE and of the Frozen Decoder, on a logarithmic axis."}, "figure": {"name": "fig-firing-density", "caption": "How often latents fire: share of held-out tokens, over all latents that fire at all."}}
 figure, axes = plt.subplots(figsize=(7, 2.8))
@@ -439,9 +458,10 @@ show(pd.DataFrame(rows)) if tested_on >= 10 and rows else Markdown("With fewer t
 # ```{exercise} How many latents does a verdict take?
 # :label: ex-latents-needed
 #
-# *Hard, 20 minutes.* Scores of latents have a standard deviation `spread`. Write `latents_needed(spread, difference)`: how many latents of
-# *each* of two SAEs must be scored, so that a true difference of their means is found four times in five by an interval of 95%. Such a test finds a
-# difference of $1.96 + 0.84$ standard errors. What is the standard error of a difference of two means of $n$ latents each?
+# *Hard, 20 minutes.* Scores of latents have a standard deviation `spread`. Write `latents_needed(spread, difference)`: how many latents of *each*
+# of two SAEs must be scored, so that a true difference of their means is found four times in five by an interval of 95%. Such a test finds a
+# difference of $1.96 + 0.84$ standard errors. What is the standard error of a difference of two means of $n$ latents each? (That of one mean is
+# `spread` divided by $\sqrt n$; for a difference of two independent means the squares of the two add up.)
 # ```
 
 # %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]

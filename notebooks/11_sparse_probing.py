@@ -16,9 +16,10 @@
 # - **Time** 25 minutes to read, 15 more for the exercises that have a check.
 # ```
 #
-# Is this text French? Is it about geography? Is its author pleased? If an SAE has found the features that a model thinks in, a
-# single latent, or a few, should know. {term}`Sparse probing` asks exactly that: choose the *k* latents that differ most between texts
-# with a concept and texts without, and let a logistic regression answer from those *k* numbers alone.
+# Is this text French? Is it about geography? Is its author pleased? If an SAE has found the features that a model thinks in, a single latent, or a
+# few, should know. {term}`Sparse probing` asks exactly that: choose the *k* latents that differ most between texts with a concept and texts
+# without, and let a logistic regression (a linear classifier) answer from those *k* numbers alone. The *k* are chosen and the classifier is fitted
+# on training texts; its accuracy is measured on others.
 #
 # {cite:t}`korznikov2026sanity` find that SAEs with random frozen parts answer nearly as well as trained ones. But a probe gets help
 # that is easily overlooked: it may look through thousands of latents for one that fits. Among thousands of *random* directions, one
@@ -137,8 +138,8 @@ show(limits.drop(columns="k"))
 # %% [markdown]
 # ## Trained and frozen
 #
-# If an earlier chapter trained these SAEs, they are read from the cache. Every SAE encodes every token once; all questions are answered
-# from those codes.
+# If an earlier chapter trained these SAEs, they are read from the cache. Every SAE encodes every token once; all questions are answered from those
+# codes, averaged over the tokens of a text.
 
 # %%
 store, batches = training_data(
@@ -164,6 +165,10 @@ Markdown(
     if silent
     else "Every SAE has latents that fire on these texts."
 )
+
+# %% [markdown]
+# Read the figure at *k* = 1 first: how far is each SAE above the grey band of random latents, and is it above the best neurons? Then go to the
+# right: all lines rise towards the dense probe, but do the baselines keep up with the trained SAE, or does the gap open?
 
 # %% mystnb={"image": {"alt": "Line charts of probe accuracy against the number of latents k, one panel an architecture, one line with intervals for each variant, with lines for the dense probe, best neurons and PCA components above and a grey band for random latents and shuffled labels below."}, "figure": {"name": "fig-probing", "caption": "Accuracy of sparse probes on test texts, mean over questions with 95% bootstrap intervals over questions. Grey lines: the dense probe and the two yardsticks. Grey band: the range of random latents over all SAEs of the panel; dotted: shuffled labels."}}
 places = {n: place for place, n in enumerate(evaluation.k)}
@@ -205,9 +210,10 @@ Markdown(f"At {smallest.removeprefix('probe ')}:\n\n" + "\n".join(lines))
 # %% [markdown]
 # ## Told apart?
 #
-# The same texts were asked of every SAE, so differences are paired; they are drawn over questions, since texts of one question are not
-# independent of each other. An interval so speaks of other questions like these. *Detectable* is the smallest difference that as many
-# questions would have shown four times in five.
+# The same texts were asked of every SAE, so differences are paired; they are drawn over questions, since texts of one question are not independent
+# of each other. An interval so speaks of other questions like these. The verdicts are those of [Reconstruction](09_reconstruction): *equivalent*
+# needs the whole interval within the {term}`margin <equivalence margin>`, *worse* needs it below zero, and *not told apart* is neither.
+# *Detectable* is the smallest difference that as many questions would have shown four times in five.
 
 # %%
 contrasts = against_trained(items[items["metric"].isin(chosen)], margin=margin, paired=evaluation.paired)
@@ -306,8 +312,8 @@ by_concept.reset_index().assign(**made_with).to_json(results / "sparse_probing_b
 # ```{exercise} The latents that differ most
 # :label: ex-most-different
 #
-# *Easy, 5 minutes.* Write `most_different(codes, is_yes, k)`: the numbers of the `k` latents (columns) whose mean differs most between the texts (rows) with the
-# concept and those without, best first. `is_yes` is an array of True and False.
+# *Easy, 5 minutes.* Write `most_different(codes, is_yes, k)`: the numbers of the `k` latents (columns) whose mean differs most between the texts
+# (rows) with the concept and those without, best first. `codes` and `is_yes` are NumPy arrays, the second of True and False.
 # ```
 
 # %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
@@ -347,9 +353,9 @@ Markdown(f"For *{question.name}*, mean activation on training texts:\n\n" + "\n"
 # ```{exercise} Chosen on the right texts
 # :label: ex-honest-accuracy
 #
-# *Medium, 10 minutes.* Write `honest_accuracy(train, train_is, test, test_is)`: choose the one latent that differs most, answer *yes* on the side of the
-# threshold half-way between its two means where the *yes* texts lie, and give the accuracy on the test texts. `train` and `test` are codes (texts, latents). Which
-# of the four arrays may the choice and the threshold see?
+# *Medium, 10 minutes.* Write `honest_accuracy(train, train_is, test, test_is)`: choose the one latent that differs most, and put a threshold
+# half-way between its two means. Answer *yes* on the side of the threshold where the *yes* texts lie, and give the accuracy on the test texts.
+# `train` and `test` are codes (texts, latents). Which of the four arrays may the choice and the threshold see?
 # ```
 
 # %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
@@ -396,9 +402,9 @@ Markdown(
 # ```
 #
 # ```{dropdown} What to look for
-# Averaging helps all probes, since more of a text is read, so look at the *difference* from the best neurons, not at the accuracies. A latent that fires on a single telling token is
-# diluted by a long text, while a coordinate that carries a little evidence at every token gains. Whether your prediction holds is for the intervals to say:
-# the table of the differences from the best neurons has them.
+# Averaging helps all probes, since more of a text is read, so look at the *difference* from the best neurons, not at the accuracies. A latent that
+# fires on a single telling token is diluted by a long text, while a coordinate that carries a little evidence at every token gains. Whether your
+# prediction holds is for the intervals to say: the table of the differences from the best neurons has them.
 # ```
 
 # %% [markdown]
@@ -415,14 +421,14 @@ Markdown(
 # ```
 #
 # ```{dropdown} 3. A baseline is *not told apart* at k = 1 and *worse* at k = 5. Which of the two is the finding?
-# Both, and they do not disagree. The first says that so many questions allow both no difference and one that would matter; the second that five latents show a difference that is
-# larger than chance. Reporting only the k at which nothing was found would turn a small sample into a match.
+# Both, and they do not disagree. The first says that so many questions allow both no difference and one that would matter; the second that five
+# latents show a difference that is larger than chance. Reporting only the k at which nothing was found would turn a small sample into a match.
 # ```
 
 # %% [markdown]
 # ## Key points
 #
-# - A probe that may choose among thousands of latents does better than chance even where nothing was learned. Read its accuracy beside
+# - A probe may choose among thousands of latents, and one of thousands may fit though its direction was never learned. Read its accuracy beside
 #   random latents, the best neurons and a dense probe, on the same texts.
 # - Compare each baseline with the trained SAE at several *k*. Whether a small *k* tells them apart is a question of how many questions were asked; *not told apart*
 #   is not *the same*.

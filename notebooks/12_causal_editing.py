@@ -16,9 +16,10 @@
 # - **Time** 25 minutes to read, 35 more for the exercises.
 # ```
 #
-# If a latent stands for *the country of this city*, then changing it should change what the model says of the country, and
-# nothing else. That is RAVEL's test of {term}`causal editing` {cite:p}`huang2024ravel`. Take two cities, say Lagos and Lima. Copy a few latents from Lima to
-# Lagos, at the last token of the name. Then ask:
+# If a latent stands for *the country of this city*, then changing it should change what the model says of the country, and nothing else. That is
+# RAVEL's test of {term}`causal editing` {cite:p}`huang2024ravel`. Take two cities: Lagos, which will be edited (the *base*), and Lima (the
+# *source*). Let the model read both names, and take the latents at the last token of each. Put a few of Lima's latents in the place of Lagos', and
+# let the model go on. Then ask:
 #
 # - *Cause*: does the model now give Lima's country?
 # - *Isolation*: does it still give Lagos' continent and language?
@@ -104,10 +105,10 @@ Markdown(
 # %% [markdown]
 # ## Near one half by construction
 #
-# An edit that does nothing has Cause 0 and Isolation 1: it scores 0.5. One that swaps everything has, where it succeeds, Cause 1 and
-# Isolation 0: 0.5 as well. So a score of 0.5 is no skill at all, and a dead SAE reaches it. The {term}`ceiling` is a *learned
-# subspace* (distributed alignment search): trained on the same prompts, in three times as many steps, but free to choose any
-# 32 dimensions of the activation, with no SAE.
+# An edit that does nothing has Cause 0 and Isolation 1: it scores 0.5. One that swaps everything has, where it succeeds, Cause 1 and Isolation 0:
+# 0.5 as well. So a score of 0.5 is no skill at all, and a dead SAE reaches it. A third floor swaps a *random subspace*, 32 dimensions of the
+# activation that were drawn by chance. The {term}`ceiling` is a *learned subspace* (distributed alignment search): trained on the same prompts, in
+# three times as many steps, but free to choose any 32 dimensions of the activation, with no SAE.
 
 # %%
 limits = references(evaluation)
@@ -119,10 +120,10 @@ show(bounds)
 # %% [markdown]
 # ## The SAEs
 #
-# What is copied is a set of latents, one set an attribute: a mask over latents is learned on the training cities, rounded
-# to yes and no, and tested on held-out ones. What the SAE does not reconstruct of the base city's activation stays in place; the
-# paper does not say how it does that. Every mask starts out nearly empty; the learning rate was chosen by the loss on the training cities
-# alone.
+# What is copied is a set of latents, one set for each attribute. To find it, each latent gets a number between 0 and 1, how much of it is copied.
+# These numbers, the *mask*, are trained on pairs of training cities, so that the edited model gives the wanted answers; then they are rounded to
+# yes and no, and tested on held-out cities. What the SAE does not reconstruct of the base city's activation stays in place; the paper does not say
+# how it does that. Every mask starts out nearly empty; the learning rate was chosen by the loss on the training cities alone.
 
 # %%
 store, batches = training_data(
@@ -148,6 +149,12 @@ show(summary.merge(means).merge(random_mask)[
 # %% [markdown]
 # *latents* is the mean size of a mask, *firing* how many latents fire on the training cities at all; *random mask* has as many
 # latents, drawn among those.
+
+# %% [markdown]
+# Two figures. In the first, look at the grey lines before the dots: is there any room between the highest floor and the learned subspace? If not,
+# no order among the dots means anything. The second takes the score apart. An edit that does nothing is at the top left, one that swaps everything
+# towards the bottom right, a perfect one would be at the top right. Which SAEs have left the top left corner, and on which side of the dotted line
+# are they now?
 
 # %% mystnb={"image": {"alt": "Dot chart of the causal editing score with 95% intervals for each architecture and variant, with vertical lines for the floors and the learned subspace, and diamonds for the paper's values."}, "figure": {"name": "fig-editing", "caption": "Causal editing on held-out cities: mean of Cause and Isolation, with 95% bootstrap intervals over base cities."}}
 plots.scores_by_variant(
@@ -374,9 +381,10 @@ Markdown(
 
 # %% [markdown]
 # ```{dropdown} What a better score does not mend
-# A product or a harmonic mean of the two means is 0 for no edit, so it no longer rewards editing less. But an SAE that swaps everything on half the pairs and does
-# nothing on the rest still gets a harmonic mean of one half, and never does both at once. Taken for each pair first and then averaged, the score sees that, and is coarser. And no
-# score makes up for a ceiling that is at the floor: if even the learned subspace cannot edit, the model's facts or the site are the wrong ones to ask of.
+# A product or a harmonic mean of the two means is 0 for no edit, so it no longer rewards editing less. But an SAE that swaps everything on half the
+# pairs and does nothing on the rest still gets a harmonic mean of one half, and never does both at once. Taken for each pair first and then
+# averaged, the score sees that, and is coarser. And no score makes up for a ceiling that is at the floor: if even the learned subspace cannot edit,
+# the model's facts or the site are the wrong ones to ask of.
 # ```
 #
 # ## Quiz
@@ -386,7 +394,8 @@ Markdown(
 # ```
 #
 # ```{dropdown} 2. An SAE with a larger share of the variance should edit better, should it not?
-# Not by itself. What it does not reconstruct of the base city stays in place here, so nothing is lost by that; what counts is whether the fact is in few latents, apart from the other facts.
+# Not by itself. What it does not reconstruct of the base city stays in place here, so nothing is lost by that; what counts is whether the fact is
+# in few latents, apart from the other facts.
 # ```
 #
 # ```{dropdown} 3. Why are facts left out that the model does not know?

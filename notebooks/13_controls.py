@@ -19,8 +19,8 @@
 #
 # {cite:t}`korznikov2026sanity` randomise the *SAE*. One can also randomise what it is trained on:
 #
-# - **A model that never learned anything.** All weights of the language model are drawn anew. {cite:t}`heap2025random` report that
-#   auto-interpretability barely tells SAEs on such a model from SAEs on a trained one.
+# - **A model that never learned anything.** All weights of the language model are drawn anew at random (it is *re-initialised*).
+#   {cite:t}`heap2025random` report that auto-interpretability barely tells SAEs on such a model from SAEs on a trained one.
 # - **Activations without structure.** Each coordinate keeps its values, but they are shuffled over tokens, each coordinate
 #   on its own. Whatever direction stood for something is gone.
 # - **Another seed.** If an SAE finds the model's features, two SAEs that differ in the seed should find the same ones.
@@ -98,7 +98,8 @@ data = {  # a model may hold the very same vector everywhere; there is nothing t
 # %% [markdown]
 # ## Explained variance
 #
-# Read each score against the nulls *of its own data*: data that fill fewer dimensions are easier for everyone.
+# Read each score against the nulls *of its own data*: data that fill fewer dimensions are easier for everyone. In the table compare, within each
+# kind of data, the fully trained SAE with the best null, before you compare one kind with another.
 
 # %%
 variants = [("fully trained", activation, None, "iso"), ("Frozen Decoder", activation, FrozenDecoder(), "iso")]
@@ -135,9 +136,9 @@ Markdown("\n".join(lines) + "\n\n" + text)
 # %% [markdown]
 # ## Can their latents be described?
 #
-# The lexical judge of [Auto-interpretability](10_autointerp.ipynb) describes a latent by the words that raise it and is then
-# asked where it fires. A description needs text, so the shuffled activations, which belong to no token any more, have no
-# part in this.
+# The lexical judge of [Auto-interpretability](10_autointerp.ipynb) describes a latent by the words that raise it and is then asked where it fires.
+# A description needs text, so the shuffled activations, which belong to no token any more, have no part in this. Each score stands beside the one
+# with shuffled descriptions, its floor.
 
 # %%
 judged = []
@@ -204,10 +205,10 @@ overlap.to_json(results / "controls_seeds.json", orient="records", indent=1)
 # %% [markdown]
 # ## What would change my mind
 #
-# The claim to doubt is that the usual scores show features that the *model* has learned. It would gain weight if on the
-# re-initialised model and on shuffled coordinates the trained SAE were no better than the nulls of those data, its latents could not be described, and two seeds shared
-# most of their latents. It would lose weight if a model that learned nothing gave scores as good, or if two seeds shared hardly more than two Frozen
-# Decoders do. The lines under each table say which; they need not agree, and each control speaks for its own score alone.
+# The claim to doubt is that the usual scores show features that the *model* has learned. It would gain weight if three things held: on the
+# re-initialised model and on shuffled coordinates the trained SAE is no better than the nulls of those data; its latents there cannot be described;
+# and two seeds share most of their latents. It would lose weight if a model that learned nothing gave scores as good, or if two seeds shared hardly
+# more than two Frozen Decoders do. The lines under each table say which; they need not agree, and each control speaks for its own score alone.
 
 # %% [markdown]
 # ## Exercises
@@ -215,8 +216,8 @@ overlap.to_json(results / "controls_seeds.json", orient="records", indent=1)
 # ```{exercise} Easy data
 # :label: ex-above-null
 #
-# *Easy, 5 minutes.* Data that fill few dimensions are easy for everyone. Write `above_null(score, nulls)`: of the room between the best of the nulls (a list of scores) and
-# 1, the share that the score has.
+# *Easy, 5 minutes.* Data that fill few dimensions are easy for everyone. Write `above_null(score, nulls)`: of the room between the best of the
+# nulls (a list of scores) and 1, the share that the score has.
 # ```
 
 # %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
@@ -283,27 +284,28 @@ Markdown(
 # ```{exercise} One start, two orders
 # :label: ex-one-start
 #
-# *Hard, 20 minutes and some waiting.* The two SAEs above differ in the random directions that they start from. Suppose that somebody tests "another seed" by changing only the
-# order of the training data. Predict what share of latents is shared then, fully trained and Frozen Decoder. Then try it in a copy of this
-# notebook: in the cell that makes `other`, give `TensorBatches` the order `seed + 1` and `compare` the old `seed`.
+# *Hard, 20 minutes and some waiting.* The two SAEs above differ in the random directions that they start from. Suppose that somebody tests "another
+# seed" by changing only the order of the training data. Predict what share of latents is shared then, fully trained and Frozen Decoder. Then try it
+# in a copy of this notebook: in the cell that makes `other`, give `TensorBatches` the order `seed + 1` and `compare` the old `seed`.
 # ```
 #
 # ```{dropdown} What to look for
-# The Frozen Decoders now have the very same directions, so their mean cosine says nothing any more; only the encoders can differ. And every latent of the fully trained SAEs that hardly moved from its start,
-# dead ones above all, has its twin in the other SAE. What is shared is then partly the *start*. The null for this test has to share the start too: two SAEs
-# trained for a few steps only.
+# The Frozen Decoders now have the very same directions, so their mean cosine says nothing any more; only the encoders can differ. And every latent
+# of the fully trained SAEs that hardly moved from its start, dead ones above all, has its twin in the other SAE. What is shared is then partly the
+# *start*. The null for this test has to share the start too: two SAEs trained for a few steps only.
 # ```
 
 # %% [markdown]
 # ## Quiz
 #
 # ```{dropdown} 1. An SAE on a re-initialised model explains more than one on the trained model. Are random models easier to understand?
-# No. Activations of a random model may fill few dimensions, so that even PCA explains them. Set each score beside the nulls of its own data before you compare two kinds of data.
+# No. Activations of a random model may fill few dimensions, so that even PCA explains them. Set each score beside the nulls of its own data before
+# you compare two kinds of data.
 # ```
 #
 # ```{dropdown} 2. Latents on the random model can be described as well as those on the trained one. So was the test of descriptions worthless?
-# It shows that the score does not need anything that the model learned: words that recur give recurring activations even in a random network. The score may still be right
-# about *when* a latent fires. It is no evidence about what the model computes.
+# It shows that the score does not need anything that the model learned: words that recur give recurring activations even in a random network. The
+# score may still be right about *when* a latent fires. It is no evidence about what the model computes.
 # ```
 #
 # ```{dropdown} 3. Two seeds share few latents. Has the SAE failed?

@@ -146,6 +146,9 @@ show(
 # ## The whole grid
 #
 # SAEs and scores that an earlier chapter has made are read from the cache; the others are made now.
+#
+# In the figure each panel is one metric. Look first for the room between the dotted line (floor) and the dashed one (ceiling). Then find the
+# trained SAEs in it, and then whether a baseline's interval reaches theirs. Follow one baseline through all panels before you go to the next.
 
 # %%
 saes, _ = fit(
@@ -259,9 +262,10 @@ Markdown(
 # %% [markdown]
 # ## More seeds
 #
-# Seeds are shown as points and never averaged into an interval over items. These were not made by this build: `book/sweep.py`
-# ran this notebook once for each seed, which changes the random directions and the order of training, and also which latents, cities
-# and texts are drawn.
+# Seeds are shown as points and never averaged into an interval over items. These were not made by this build: `book/sweep.py` ran this notebook
+# once for each seed, which changes the random directions and the order of training, and also which latents, cities and texts are drawn. In the
+# figure ask of each panel: is the gap between the trained SAEs and a baseline larger than the scatter of one variant's dots? If not, another seed
+# could turn the order round.
 
 # %%
 runs = reference_run(reference)
@@ -358,9 +362,9 @@ Markdown(
 # ```{exercise} One baseline, or the nearest each time
 # :label: ex-kept-and-picked
 #
-# *Medium, 10 minutes.* `gaps` is an array with a row a baseline and a column a metric: how far the baseline is below the trained SAE. Write `kept_and_picked(gaps)`, which
-# gives two numbers. The first: keep one baseline for all metrics; what is the largest gap, if you keep the baseline for which that is smallest?
-# The second: pick the nearest baseline for each metric anew; what is the largest gap now?
+# *Medium, 10 minutes.* `gaps` is an array with a row a baseline and a column a metric: how far the baseline is below the trained SAE. Write
+# `kept_and_picked(gaps)`, which gives two numbers. The first: keep one baseline for all metrics; what is the largest gap, if you keep the baseline
+# for which that is smallest? The second: pick the nearest baseline for each metric anew; what is the largest gap now?
 # ```
 
 # %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
@@ -395,8 +399,9 @@ show(pd.DataFrame(rows))
 # ```{exercise} In pairs
 # :label: ex-paired-interval
 #
-# *Hard, 20 minutes.* Two SAEs were scored on the same questions. Write `paired_interval(ours, theirs)`: a 95% bootstrap interval, low and high, of the mean difference
-# `ours - theirs`. Draw questions with replacement, at least 2,000 times, and take the score of *both* SAEs on each question drawn.
+# *Hard, 20 minutes.* Two SAEs were scored on the same questions. Write `paired_interval(ours, theirs)`: a 95% bootstrap interval, low and high, of
+# the mean difference `ours - theirs`. Draw questions with replacement, at least 2,000 times, and take the score of *both* SAEs on each question
+# drawn.
 # ```
 
 # %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]
@@ -438,13 +443,13 @@ Markdown("\n".join(lines) + "\n\nThe more alike two SAEs find the questions, the
 # ```
 #
 # ```{dropdown} 2. The paper's headline sets a baseline's 0.73 in editing beside 0.72 of the trained SAE, and 0.69 in probing beside 0.72. What should you look up first?
-# Whether these are scores of the same baseline, and what no skill scores. In its tables the 0.69 belongs to a Frozen Decoder and the 0.73 to the Soft-Frozen one, and an
-# SAE that does nothing has about one half in editing.
+# Whether these are scores of the same baseline, and what no skill scores. In its tables the 0.69 belongs to a Frozen Decoder and the 0.73 to the
+# Soft-Frozen one, and an SAE that does nothing has about one half in editing.
 # ```
 #
 # ```{dropdown} 3. *Detectable* is larger than the margin. What can a verdict be?
-# Most often *not told apart*, or *worse* and *better* where the difference is large; hardly ever *equivalent*, since an interval so wide seldom fits within the margin. Such
-# a metric needs more items before it can show a match.
+# Most often *not told apart*, or *worse* and *better* where the difference is large; hardly ever *equivalent*, since an interval so wide seldom
+# fits within the margin. Such a metric needs more items before it can show a match.
 # ```
 
 # %% [markdown]
