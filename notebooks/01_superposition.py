@@ -230,7 +230,7 @@ Markdown(
 # %% [markdown]
 # ### The bias
 #
-# SAEs as people train them have one part more: a *bias*, the point from which all directions begin, which is added to every reconstruction. Above
+# SAEs as people train them have one part more: a *{term}`bias`*, the point from which all directions begin, which is added to every reconstruction. Above
 # it was held at the mean of the first samples, close to the centre, where the true features begin. Now the same samples, the same start, and a bias
 # that may move, as in every other SAE of this book. Nothing keeps it from becoming the SAE above. **Guess again:** will explained variance be
 # higher or lower? Will more features be found, or fewer?

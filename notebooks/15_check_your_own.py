@@ -17,7 +17,7 @@
 # ```
 #
 # Who is convinced by the last chapters will ask: and mine? Name a checkpoint here. This notebook reads it, asks whether it
-# fits the activations that it is given, trains random baselines of the same architecture, width and L0 on them, and puts all through the
+# fits the {term}`activations <activation>` that it is given, trains random baselines of the same {term}`architecture`, width and L0 on them, and puts all through the
 # [scorecard](14_scorecard)'s metrics. The same in a terminal:
 #
 # ```
@@ -138,7 +138,7 @@ Markdown("\n\n".join(notes[-2:]))
 # A baseline that has another width or L0 misleads. These have the checkpoint's architecture, width and measured L0. They see far
 # fewer activations than a published SAE has, so there is one more, *trained here*: nothing is frozen in it, and it has the
 # baselines' data. What your SAE has ahead of it is the longer training; what *trained here* has ahead of the baselines is
-# what training features gives. (Where no checkpoint was named, it differs from the one made above by its seed alone.)
+# what training {term}`features <feature>` gives. (Where no checkpoint was named, it differs from the one made above by its {term}`seed` alone.)
 
 # %%
 saes, _ = fit(
@@ -185,8 +185,8 @@ Markdown(
 # %% [markdown]
 # ## What its latents look like
 #
-# Four latents of your SAE and of the {term}`Frozen Decoder`, drawn at random among those that fire: the contexts in which
-# they are most active, and the tokens that their decoder directions raise and lower.
+# Four {term}`latents <latent>` of your SAE and of the {term}`Frozen Decoder`, drawn at random among those that fire: the contexts in which
+# they are most active, and the {term}`tokens <token>` that their {term}`decoder directions <decoder direction>` raise and lower.
 
 # %% tags=["hide-input"]
 columns = {}
@@ -208,7 +208,7 @@ Markdown("\n".join(f"- `{path.parent.name}/{path.name}`, {path.stat().st_size / 
 # %% [markdown]
 # ## What would change my mind
 #
-# That your SAE has learned features which random directions do not have gains weight if, in {numref}`fig-check`, it lies above every baseline on metrics where it is also above the
+# That your SAE has learned features which random {term}`directions <direction>` do not have gains weight if, in {numref}`fig-check`, it lies above every baseline on metrics where it is also above the
 # floor, and if *trained here*, which has the baselines' data, does so too. It loses weight where a baseline is *equivalent*; and if your SAE is ahead but *trained here* is not, what
 # put it ahead may be no more than its longer training. If it lies below *trained here*, doubt the check before the SAE: the wrong scale, layer or model does that.
 
@@ -259,7 +259,7 @@ def fair_gap(l0s, scores, l0, score):
 exercises.check_fair_gap(fair_gap)
 
 # %% [markdown]
-# How much L0 alone is worth shows a dictionary that was never trained. Its explained variance at several L0s, and how far your SAE is above it:
+# How much L0 alone is worth shows a {term}`dictionary` that was never trained. Its explained variance at several L0s, and how far your SAE is above it:
 
 # %% tags=["hide-input"]
 rows = []
