@@ -253,8 +253,8 @@ for setting in settings:
         + "."
     )
 Markdown(
-    f"After {samples / 1e6:.3g} million samples:\n\n" + "\n".join(lines) + "\n\nAre your four numbers among these? A latent that never fires gets no gradient, so where "
-    "most are dead few features can be recovered: look at that first where recovery is low. (A latent for a very rare feature "
+    f"After {samples / 1e6:.3g} million samples:\n\n" + "\n".join(lines) + "\n\nAre your four numbers among these? A latent that never fires has no part in the error, so training does "
+    "not move it. Where most are dead few features can be recovered: look at that first where recovery is low. (A latent for a very rare feature "
     "may be silent on the test samples and yet alive.) The second thing is whether training had ended: the curves further down show it."
 )
 
@@ -277,7 +277,7 @@ threshold_slider(best | {f"random dictionary, {first}": random_best[first]}, thr
 # ## Over training
 #
 # Explained variance is what one watches on a real model, and one stops when it is flat. Is the dictionary done by then? Look at where the upper
-# curves flatten, and at what the lower ones do from there on. *Mean best cosine* is in the middle, since it moves long before the first feature
+# curves flatten, and at what the lower ones do from there on. *Mean best cosine* is in the middle, since it can move long before the first feature
 # passes the threshold.
 
 # %% mystnb={"figure": {"caption": "Explained variance of training batches, mean best cosine of a feature, and share of features recovered, as training goes on.", "name": "fig-synthetic-training"}, "image": {"alt": "Three rows of line charts against samples seen: explained variance, mean best cosine of a feature, share of features recovered."}}

@@ -37,7 +37,7 @@
 # 4. reviving dead latents by an {term}`auxiliary loss`, which asks them to reconstruct what the living left over and leaves the competition as it
 #    is, should do less than that.
 #
-# Each is tried below. Other starts (from another {term}`architecture`'s {term}`dictionary`, from the true features) and other changes are in
+# Each is tried below. Other starts (from another architecture's {term}`dictionary`, from the true features) and other changes are in
 # the list of cases; anyone with another suspicion can add to it.
 #
 # **Write down before you read on:** of every hundred latents, how many will be dead at the end in BatchTopK? In BatchTopK with samples of one norm? In
@@ -109,8 +109,8 @@ class Resized(Sequence):
 # %% [markdown]
 # ## The cases
 #
-# An activation function, and what is changed. A *start* gives the {term}`decoder directions <decoder direction>` from which an SAE sets out (its {term}`encoder`
-# is their transpose): the true features, or what another architecture has learned.
+# An {term}`architecture`, and what is changed. A *start* gives the {term}`decoder directions <decoder direction>` from which an SAE sets out (its {term}`encoder` is their transpose):
+# the true features, or what another architecture has learned.
 
 # %%
 known = {
@@ -226,8 +226,8 @@ path = path[["case", "samples", "explained_variance", "recovered", "mean_best_co
 path.round(5).to_json(kept / "puzzle_curves.json", orient="records")
 
 # %% [markdown]
-# The same over training. At the top look for a case that stands out; then ask of the two charts below when latents begin to die, and whether
-# directions still turn towards features where most have.
+# The same over training. Does any case stand out at the top, in {term}`explained variance`? Then ask of the two charts below when latents begin to die, and
+# whether directions still turn towards features where most have.
 
 # %% mystnb={"image": {"alt": "Three line charts against samples seen, one line a case: explained variance, share of dead latents, mean best cosine of a true feature."}, "figure": {"name": "fig-puzzle", "caption": "Explained variance of training batches, dead latents, and the mean best cosine of a true feature over training."}}
 plots.over_training(
@@ -456,8 +456,8 @@ Markdown(text)
 # ```
 #
 # ```{dropdown} 2. Started from the true features, an SAE ends with most of them still among its directions. Has training kept them?
-# Look at how many latents are dead. A dead latent gets no gradient, so its direction stays where it was put, and it counts as recovered. Such an SAE holds
-# features in the way that a drawer does. What training keeps, one sees on the living.
+# Look at how many latents are dead. A dead latent has no part in the error, so training does not move its direction, and the feature where it was
+# put counts as recovered. Such an SAE holds features in the way that a drawer does. What training keeps, one sees on the living.
 # ```
 #
 # ```{dropdown} 3. An auxiliary loss brings dead latents back to life. Does that mend the cause?
@@ -470,7 +470,7 @@ Markdown(text)
 #
 # - TopK and BatchTopK differ in who competes with whom. Where large samples compete with small ones, look at dead latents
 #   first: they cannot find features.
-# - Compare the {term}`explained variance` of cases with most latents dead and with none: a few hundred live directions can
+# - Compare the explained variance of cases with most latents dead and with none: a few hundred live directions can
 #   reconstruct 100 dimensions nearly as well as 3200.
 # - To test a cause, change it alone. Resizing samples also changes how much each weighs in the loss; RelativeBatchTopK changes
 #   only the competition, so it is the cleaner test.

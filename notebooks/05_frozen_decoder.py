@@ -82,9 +82,9 @@ if 0.8 * tokens < batch_size:
 # %% [markdown]
 # ## Two ways to be random
 #
-# Directions can be uniform on the sphere (`iso`), or follow the activations' own covariance (`cov`): then they are
-# random, but crowd where the activations vary most. The paper's main figures use `cov` for this baseline. Neither is
-# trained: `cov` knows the overall shape of the cloud of activations, but no single direction was fitted to a feature.
+# Directions can be uniform on the sphere (`iso`), or follow the activations' own covariance (`cov`), which says along which directions activations
+# vary, and how much: then they are random, but crowd where the activations vary most. The paper's main figures use `cov` for this baseline. Neither
+# is trained: `cov` knows the overall shape of the cloud of activations, but no single direction was fitted to a feature.
 #
 # `cov` directions overlap a great deal. Start their encoder as the transpose of the decoder, and the reconstruction is many times too long;
 # training may then diverge, that is, its error grows instead of shrinking. So every SAE of this book is first calibrated: one common scale factor
@@ -139,9 +139,9 @@ for key, sae in saes.items():
     assert same == (key[1] != "fully trained")
 
 # %% [markdown]
-# In the figure a dot lies between two landmarks: the line of the random {term}`dictionary`, which nobody trained, and the dot of the fully trained SAE. How
-# far along that way does each Frozen Decoder come? And is it above {term}`PCA`, which has as many directions as there are active latents, the same
-# for every token?
+# In the figure read the dot of each Frozen Decoder against two landmarks: the line of the random {term}`dictionary`, which nobody trained, and the dot of
+# the fully trained SAE. How far along that way does it come? And is it above {term}`PCA`, which has as many directions as there are active latents,
+# the same for every token?
 
 # %% mystnb={"figure": {"caption": "Explained variance on held-out tokens: this build (dots, with 95% bootstrap intervals over texts), the nulls (lines), and the paper's values on another model (diamonds).", "name": "fig-frozen-decoder-ev"}, "image": {"alt": "Dot chart of explained variance with 95% intervals for each architecture, fully trained and two Frozen Decoders, with vertical lines for the nulls and diamonds for the paper's values."}}
 plots.explained_variance_by_variant(table, floor, paper_scores("explained variance"));
@@ -227,8 +227,8 @@ Markdown("\n".join(lines) + "\n\nBelow 0% a baseline scores less than the best n
 # ```{exercise} How near does a random direction come?
 # :label: ex-best-cosine
 #
-# *Medium, 10 minutes.* Suppose that you know a direction that matters to the model. Write `best_cosine(directions, target)`: the
-# largest {term}`cosine similarity` of any row of `directions` (n, d) to `target` (d,). Rows need not have unit norm.
+# *Medium, 10 minutes.* Suppose that you know a direction that matters to the model. Write `best_cosine(directions, target)`: the largest
+# {term}`cosine similarity` of any row of `directions` (n, d) to `target` (d,). Rows need not have length 1.
 # ```
 
 # %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]

@@ -87,7 +87,7 @@ if 0.8 * tokens < batch_size:
 # %% [markdown]
 # ## The rule, and how much it allows
 #
-# After each optimiser step every direction that has left its cone is moved to the nearest point of the cone. In words:
+# After each step of training, that is after each batch, every direction that has left its cone is moved to the nearest point of the cone. In words:
 # keep the part along the start, scale the part across it so that the cosine is exactly $\tau$.
 #
 # A direction at right angles to a wanted one may keep a cosine of $\tau$ to its start and have

@@ -25,8 +25,8 @@
 # W_{\mathrm{enc}}(t) = W_{\mathrm{enc}}(0) \quad \text{for all training steps } t
 # ```
 #
-# This is an old idea: random projections, a non-linearity, and a learned linear read-out reconstruct a lot. A latent
-# of such an SAE cannot have learned to detect anything.
+# This is an old idea: random projections, a non-linearity, and a learned linear map that reads the result out (here the decoder) reconstruct a lot.
+# Call a latent's encoder direction its *detector*. In such an SAE no detector was learned.
 #
 # **Write down two guesses:** what share of the fully trained SAE's explained variance does it reach? And which of the two baselines
 # explains more, this one, whose latents fire at random and whose directions are learned, or the

@@ -140,8 +140,8 @@ table = summary.pivot(index=["architecture", "baseline"], columns="metric", valu
 show(table.loc[list(saes)].reset_index())
 
 # %% [markdown]
-# Two figures of the same SAEs. In each, first find the floor and {term}`PCA`, then the trained SAE, then the baselines between them. From the first
-# figure to the second, which of the baselines comes nearer to the trained SAE, and which does not?
+# Two figures of the same SAEs. In each, first find the floor and {term}`PCA`, then the trained SAE, then the baselines. From the first figure to
+# the second, which of the baselines comes nearer to the trained SAE, and which does not?
 
 # %% mystnb={"image": {"alt": "Dot chart of explained variance on the spliced tokens with 95% intervals for each architecture and variant, with vertical lines for the floors and PCA, and diamonds for the paper's values."}, "figure": {"name": "fig-reconstruction-ev", "caption": "Explained variance on the tokens that are spliced below, with 95% bootstrap intervals over texts."}}
 plots.scores_by_variant(

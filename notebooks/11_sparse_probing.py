@@ -168,7 +168,8 @@ Markdown(
 
 # %% [markdown]
 # Read the figure at *k* = 1 first: how far is each SAE above the grey band of random latents, and is it above the best neurons? Then go to the
-# right: all lines rise towards the dense probe, but do the baselines keep up with the trained SAE, or does the gap open?
+# right, where a probe may use more latents: do the baselines keep up with the trained SAE, or does the gap open? And how much is left to the dense
+# probe?
 
 # %% mystnb={"image": {"alt": "Line charts of probe accuracy against the number of latents k, one panel an architecture, one line with intervals for each variant, with lines for the dense probe, best neurons and PCA components above and a grey band for random latents and shuffled labels below."}, "figure": {"name": "fig-probing", "caption": "Accuracy of sparse probes on test texts, mean over questions with 95% bootstrap intervals over questions. Grey lines: the dense probe and the two yardsticks. Grey band: the range of random latents over all SAEs of the panel; dotted: shuffled labels."}}
 places = {n: place for place, n in enumerate(evaluation.k)}
