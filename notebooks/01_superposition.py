@@ -230,7 +230,7 @@ Markdown(
 # %% [markdown]
 # ### The bias
 #
-# SAEs as people train them have one part more: a *bias*, the point from which all directions begin, which is added to every reconstruction. Above
+# SAEs as people train them have one part more: a *{term}`bias`*, the point from which all directions begin, which is added to every reconstruction. Above
 # it was held at the mean of the first samples, close to the centre, where the true features begin. Now the same samples, the same start, and a bias
 # that may move, as in every other SAE of this book. Nothing keeps it from becoming the SAE above. **Guess again:** will explained variance be
 # higher or lower? Will more features be found, or fewer?
@@ -294,7 +294,7 @@ Markdown(
 )
 
 # %% [markdown]
-# Three yardsticks that need no SAE training come first, called {term}`nulls <null>`; an SAE has to be read against them. *Mean prediction* always
+# Three {term}`yardsticks <yardstick>` that need no SAE training come first, called {term}`nulls <null>`; an SAE has to be read against them. *Mean prediction* always
 # answers with the average activation, so its explained variance should be about 0. {term}`PCA` describes each token by as many numbers as the SAE
 # has active latents, always along the same directions. The *random dictionary* is an SAE that was never trained: its directions are random, each
 # token uses those that match it best, and one common scale factor is fitted. *low* and *high* bound the 95% interval: if test texts are drawn again

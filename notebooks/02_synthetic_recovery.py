@@ -17,7 +17,7 @@
 # ```
 #
 # On a language model nobody knows the true features. On data that we make ourselves we do, so we can ask of an SAE what we really want to know:
-# *are its directions the true ones?* A true feature counts as recovered if some direction of the dictionary has a {term}`cosine similarity` above
+# *are its {term}`directions <direction>` the true ones?* A true feature counts as recovered if some direction of the dictionary has a {term}`cosine similarity` above
 # 0.8 to it; the share of features that are is called {term}`recovery`. {cite:t}`korznikov2026sanity` (section 3) asked that. In the harder of their
 # two settings an SAE with an {term}`explained variance` of 0.71 had found 9% of the features. In the simpler one, one kind of SAE, {term}`TopK`,
 # found nearly all of them.
@@ -118,7 +118,7 @@ show(pd.DataFrame(rows))
 # features?
 # **Guess both numbers before you read on.**
 #
-# An encoder has to say which directions are active and how strongly, and that matters as much as the dictionary. So the table has the true features
+# An {term}`encoder` has to say which directions are active and how strongly, and that matters as much as the dictionary. So the table has the true features
 # and a random dictionary under three encoders:
 #
 # - the {term}`matched filter`, whose directions are those of the dictionary: it takes scalar products and keeps the largest, as every SAE of this
@@ -173,7 +173,7 @@ Markdown(
 # %% [markdown]
 # ## Training
 #
-# An {term}`architecture` is a rule for which latents may be active. An encoder computes a number for every latent, its {term}`pre-activation`; then
+# An {term}`architecture` is a rule for which {term}`latents <latent>` may be active. An encoder computes a number for every latent, its {term}`pre-activation`; then
 #
 # - {term}`TopK` keeps the $k$ largest of each sample;
 # - {term}`BatchTopK` keeps the $k \times n$ largest of a batch of $n$ samples, so that a sample may have more than $k$ or fewer;
@@ -344,7 +344,7 @@ Markdown(
 # ## Reference runs
 #
 # Every cell of the paper's experiment, trained for longer than above, from more than one seed; a seed changes the features, the
-# start and the samples. The 95% interval is of the mean over seeds (Student's $t$; it speaks of other seeds). One architecture is ours: RelativeBatchTopK is BatchTopK in which pre-activations compete as shares
+# start and the samples. The 95% interval is of the mean over seeds (Student's $t$; it speaks of other seeds). One architecture is ours: {term}`RelativeBatchTopK` is BatchTopK in which pre-activations compete as shares
 # of their sample's norm; the [next chapter](03_recovery_puzzle) says why. These tables were not made by this build: they are
 # kept in `book/results/synthetic`, with the command that made them.
 
@@ -497,7 +497,7 @@ Markdown(
 # :label: ex-perfect-and-empty
 #
 # *Medium, 10 minutes.* Break explained variance. Write `perfect_and_empty(d_in)`. It makes, without any data, a dictionary of shape (m, `d_in`),
-# with m as you like. With it a TopK SAE that has as many active latents as there are dimensions ($k$ = `d_in`) must give back *every* activation
+# with m as you like. With it a TopK SAE that has as many active latents as there are dimensions ($k$ = `d_in`) must give back *every* {term}`activation`
 # exactly. Its encoder takes scalar products with the same directions, keeps the $k$ largest, and sets what is negative to 0.
 # ```
 
@@ -541,7 +541,7 @@ Markdown(
 #
 # ```{dropdown} What to look for
 # If only the number of times that a feature was seen matters, both reruns recover about the same. If the second recovers far more, overlap matters
-# as well: each feature then has fewer neighbours with a high cosine. But look at what moved along with it: the floor (fewer random directions come
+# as well: each feature then has fewer neighbours with a high cosine. But look at what moved along with it: the {term}`floor` (fewer random directions come
 # less near to a feature), the size of the SAE, and what the true features explain. A clean test would change one thing; here you need at least the
 # nulls of both worlds beside the scores.
 # ```
@@ -572,7 +572,7 @@ Markdown(
 # - On a real model only the first of the two can be measured.
 # - A flat stretch of explained variance need not mean that the dictionary is done: look at the mean best cosine beside it.
 # - Small differences in explained variance can go with large ones in recovery, and the reverse: compare the columns of the
-#   reference runs. [The next chapter](03_recovery_puzzle) asks where the differences between architectures come from.
+#   {term}`reference runs <reference run>`. [The next chapter](03_recovery_puzzle) asks where the differences between architectures come from.
 
 # %% [markdown]
 # ## Further reading

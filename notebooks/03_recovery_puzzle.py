@@ -16,10 +16,11 @@
 # - **Time** 20 minutes to read, 15 more for the exercises that have a check.
 # ```
 #
-# In the constant setting {cite:t}`korznikov2026sanity` report that TopK recovers 99.9% of the features while BatchTopK,
-# JumpReLU and Matryoshka recover 0.1% or less. They call TopK's success an "artifact" of the simple setting and leave it
+# In the constant setting {cite:t}`korznikov2026sanity` report that TopK recovers 99.9% of the {term}`features <feature>` while BatchTopK,
+# JumpReLU and {term}`Matryoshka` recover 0.1% or less. They call TopK's success an "artifact" of the simple setting and leave it
 # unexplained. The [longer runs](longer-runs) of the last chapter show the same contrast. Here we look for its cause, with shorter runs,
-# so that many can be compared. What they can show is an early sign: which latents die, and whether directions turn towards features.
+# so that many can be compared. What they can show is an early sign: which {term}`latents <latent>` die, and whether
+# {term}`directions <direction>` turn towards features.
 #
 # The *norm* of a sample is its length. In training TopK and BatchTopK differ in one thing: over what the largest {term}`pre-activations
 # <pre-activation>` are chosen. TopK takes the $k$ largest of *each sample*. BatchTopK takes the $k \times$ batch largest of the *whole batch*, so
@@ -37,7 +38,7 @@
 # 4. reviving dead latents by an {term}`auxiliary loss`, which asks them to reconstruct what the living left over and leaves the competition as it
 #    is, should do less than that.
 #
-# Each is tried below. Other starts (from another architecture's dictionary, from the true features) and other changes are in
+# Each is tried below. Other starts (from another architecture's {term}`dictionary`, from the true features) and other changes are in
 # the list of cases; anyone with another suspicion can add to it.
 #
 # **Write down before you read on:** of every hundred latents, how many will be dead at the end in BatchTopK? In BatchTopK with samples of one norm? In
@@ -109,7 +110,7 @@ class Resized(Sequence):
 # %% [markdown]
 # ## The cases
 #
-# An {term}`architecture`, and what is changed. A *start* gives the decoder directions from which an SAE sets out (its encoder is their transpose):
+# An {term}`architecture`, and what is changed. A *start* gives the {term}`decoder directions <decoder direction>` from which an SAE sets out (its {term}`encoder` is their transpose):
 # the true features, or what another architecture has learned.
 
 # %%
@@ -211,7 +212,7 @@ table = pd.DataFrame(rows)
 # encoder norms* is the standard deviation of their logarithms: where it is large, latents with long encoder directions may win against others.
 #
 # Start with *dead* in the row of TopK, of BatchTopK and of RelativeBatchTopK. Then see whether *mean best cosine* goes with it. Its differences are
-# small, and its floor is not 0: the text below the figure gives what a random dictionary has.
+# small, and its {term}`floor` is not 0: the text below the figure gives what a random dictionary has.
 
 # %%
 columns = ["case", "dead", "mean_best_cosine", "explained_variance", "recovered", "l0 follows the norm", "spread of encoder norms"]
@@ -226,7 +227,7 @@ path = path[["case", "samples", "explained_variance", "recovered", "mean_best_co
 path.round(5).to_json(kept / "puzzle_curves.json", orient="records")
 
 # %% [markdown]
-# The same over training. Does any case stand out at the top, in explained variance? Then ask of the two charts below when latents begin to die, and
+# The same over training. Does any case stand out at the top, in {term}`explained variance`? Then ask of the two charts below when latents begin to die, and
 # whether directions still turn towards features where most have.
 
 # %% mystnb={"image": {"alt": "Three line charts against samples seen, one line a case: explained variance, share of dead latents, mean best cosine of a true feature."}, "figure": {"name": "fig-puzzle", "caption": "Explained variance of training batches, dead latents, and the mean best cosine of a true feature over training."}}
@@ -275,7 +276,7 @@ Markdown(
 # %% [markdown]
 # ## Every case, for longer
 #
-# Reference runs, made once and kept with the book: all cases of the list, trained for longer than above; the last column says from how many seeds,
+# {term}`Reference runs <reference run>`, made once and kept with the book: all cases of the list, trained for longer than above; the last column says from how many {term}`seeds <seed>`,
 # and from one seed there is no interval. *l0 follows the norm* says in which of them large samples take more latents. In the figure below the table
 # each row has a dot and a cross: a good case has its dot far to the right of the dashed line, and its cross at the left.
 

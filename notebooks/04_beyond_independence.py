@@ -12,13 +12,13 @@
 # ```{admonition} This lesson
 # - **You will learn** what correlation, hierarchy, noise and a wrong L0 do to recovery and to explained variance, and how a control separates a cause from
 #   what comes along with it.
-# - **You need** [Synthetic recovery](02_synthetic_recovery): {term}`recovery`, {term}`explained variance`, {term}`L0`, and the nulls under a {term}`matched filter`.
+# - **You need** [Synthetic recovery](02_synthetic_recovery): {term}`recovery`, {term}`explained variance`, {term}`L0`, and the {term}`nulls <null>` under a {term}`matched filter`.
 # - **Time** 20 minutes to read, 35 more for the exercises that have a check.
 # ```
 #
-# The synthetic data of {cite:t}`korznikov2026sanity` has features that come and go independently, and no noise. Features of a language model come
+# The synthetic data of {cite:t}`korznikov2026sanity` has {term}`features <feature>` that come and go independently, and no noise. Features of a language model come
 # together (a topic brings its words), depend on each other (a *city* is always a *place*), and stand in noise; {cite:t}`chanin2026synthsaebench`
-# build a benchmark on such data. And the SAEs of the last chapters were told the right number of active latents, which nobody knows on a real
+# build a benchmark on such data. And the SAEs of the last chapters were told the right number of active {term}`latents <latent>`, which nobody knows on a real
 # model.
 #
 # Does the conclusion hold without these comforts? To see differences in seconds, this chapter uses an easier world: a few
@@ -96,7 +96,7 @@ for told in sorted({mean_active, *l0s}):
 
 # %% [markdown]
 # Within a group two members are present together more often than chance would have it. And here is what nothing scores: true
-# features and a random dictionary under the encoders of [Synthetic recovery](02_synthetic_recovery). In the table look at how far *random* is below *true*
+# features and a random {term}`dictionary` under the {term}`encoders <encoder>` of [Synthetic recovery](02_synthetic_recovery). In the table look at how far *random* is below *true*
 # in each world: that is the room that training has, before anything is trained.
 
 # %%
@@ -124,8 +124,8 @@ show(pd.DataFrame(rows).merge(floor.reset_index()))
 # %% [markdown]
 # ## Training in each world
 #
-# The same architectures see the same number of samples in each world. One of them, {term}`RelativeBatchTopK`, comes from the [last
-# chapter](03_recovery_puzzle): it is BatchTopK with pre-activations compared as shares of their sample's norm.
+# The same {term}`architectures <architecture>` see the same number of samples in each world. One of them, {term}`RelativeBatchTopK`, comes from the [last
+# chapter](03_recovery_puzzle): it is {term}`BatchTopK` with {term}`pre-activations <pre-activation>` compared as shares of their sample's norm.
 #
 # **Write down before you look:** in which world will the fewest features be recovered? In which will explained variance be lowest? Is it the same one?
 #
@@ -181,8 +181,8 @@ Markdown(
 # %% [markdown]
 # ## Leaders and members
 #
-# In a hierarchy an SAE can save an active latent: if a member is present, so is its leader, and one direction that is a bit of both serves for
-# both. That is the beginning of *feature absorption* {cite:p}`chanin2024absorption`. It shows as a cosine between the direction that recovered a
+# In a hierarchy an SAE can save an active latent: if a member is present, so is its leader, and one {term}`direction` that is a bit of both serves for
+# both. That is the beginning of *feature {term}`absorption`* {cite:p}`chanin2024absorption`. It shows as a cosine between the direction that recovered a
 # member and the leader of its group, where independent directions would have about zero; *lean* is its mean over the members that were recovered.
 # As a control the same is asked of dictionaries from the correlated world, which has groups and no leaders. The row of an architecture counts for
 # what it has beyond its row marked *(correlated)*.
@@ -330,7 +330,7 @@ def best_l0(l0s, trained, floor):
 exercises.check_best_l0(best_l0)
 
 # %% [markdown]
-# Does that find the true L0? **Guess first.** The floor is an untrained dictionary of the same size, at each L0.
+# Does that find the true L0? **Guess first.** The {term}`floor` is an untrained dictionary of the same size, at each L0.
 
 # %% tags=["hide-input"]
 lines = []
@@ -402,7 +402,7 @@ Markdown(
 # ```
 #
 # ```{dropdown} 3. One architecture recovers more than another in the noisy world. Is it more robust to noise?
-# Compare each with itself in the independent world first: the same gap there would have nothing to do with noise. Then ask for more seeds. The
+# Compare each with itself in the independent world first: the same gap there would have nothing to do with noise. Then ask for more {term}`seeds <seed>`. The
 # interval of explained variance covers which test samples were drawn, and nothing else; for recovery no interval is shown here at all.
 # ```
 

@@ -13,13 +13,13 @@
 # - **You will learn** what a Frozen Decoder is, how much of an SAE's explained variance it reaches, and what such a score
 #   can show and what it cannot.
 # - **You need** [Superposition and SAEs](01_superposition): {term}`explained variance`, {term}`L0`, {term}`null`, {term}`decoder direction`. Two
-#   architectures are used here, {term}`BatchTopK` and {term}`JumpReLU`; they differ in how they choose the active latents.
+#   {term}`architectures <architecture>` are used here, {term}`BatchTopK` and {term}`JumpReLU`; they differ in how they choose the active {term}`latents <latent>`.
 # - **Time** 20 minutes to read, 15 more for the exercises that have a check.
 # ```
 #
-# The decoder's directions are what people read when they interpret an SAE: direction 4321 *is* the feature, they say.
+# The decoder's {term}`directions <direction>` are what people read when they interpret an SAE: direction 4321 *is* the {term}`feature`, they say.
 # So take that away. In the {term}`Frozen Decoder` baseline the directions are drawn at random and never change. Everything else
-# trains, that is the encoder, the biases and any activation thresholds: the SAE may learn *when* to use a direction, never *which* direction to have.
+# trains, that is the {term}`encoder`, the {term}`biases <bias>` and any {term}`activation` thresholds: the SAE may learn *when* to use a direction, never *which* direction to have.
 #
 # ```{math}
 # :label: eq-frozen-decoder
@@ -102,7 +102,7 @@ name = BASELINE.name
 # of the texts is held out; all scores are on those. First the nulls, then the table of the SAEs. In it
 #
 # - *low* and *high* bound the 95% interval of explained variance;
-# - *dead* is the share of latents that never fired on held-out tokens;
+# - *dead* is the share of latents that never fired on held-out {term}`tokens <token>`;
 # - *cosine_to_start* says how far directions have turned: the median cosine to their start, over latents that fire.
 #
 # What the same rule does where the true features are known is told in [The baselines where the truth is
@@ -139,7 +139,7 @@ for key, sae in saes.items():
     assert same == (key[1] != "fully trained")
 
 # %% [markdown]
-# In the figure read the dot of each Frozen Decoder against two landmarks: the line of the random dictionary, which nobody trained, and the dot of
+# In the figure read the dot of each Frozen Decoder against two landmarks: the line of the random {term}`dictionary`, which nobody trained, and the dot of
 # the fully trained SAE. How far along that way does it come? And is it above {term}`PCA`, which has as many directions as there are active latents,
 # the same for every token?
 
@@ -184,7 +184,7 @@ table.assign(expansion=expansion, seed=seed).to_json(results / "frozen_decoder.j
 # ## What would change my mind
 #
 # The claim to doubt is that a high explained variance shows learned directions. It would gain weight if the Frozen Decoder
-# stayed at the floor: with random directions no better than an untrained dictionary, all that the trained SAE has on top
+# stayed at the {term}`floor`: with random directions no better than an untrained dictionary, all that the trained SAE has on top
 # would be learned directions. It would lose weight if the Frozen Decoder came within a few hundredths of the trained SAE, at one L0
 # and on the same tokens. Look at {numref}`fig-frozen-decoder-ev` and say which is nearer.
 
@@ -196,7 +196,7 @@ table.assign(expansion=expansion, seed=seed).to_json(results / "frozen_decoder.j
 #
 # *Easy, 5 minutes.* "The baseline reaches 54% of the trained score" counts what the floor has as if it were learned. Write `share_of_room(trained,
 # frozen, floor)`: 0 where the frozen SAE is at the floor, 1 where it is level with the trained one. (The room of the scorecard, and of the handout,
-# ends at the ceiling; here it ends at the trained SAE.)
+# ends at the {term}`ceiling`; here it ends at the trained SAE.)
 # ```
 
 # %% mystnb={"code_prompt_show": "Show a solution"} tags=["solution", "hide-cell"]

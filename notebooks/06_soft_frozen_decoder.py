@@ -10,7 +10,7 @@
 # # Soft-Frozen Decoder
 #
 # ```{admonition} This lesson
-# - **You will learn** how far a direction may turn under the Soft-Frozen rule, whether a trained SAE goes further, and why a
+# - **You will learn** how far a {term}`direction` may turn under the Soft-Frozen rule, whether a trained SAE goes further, and why a
 #   good score of this baseline is not a good score of random directions.
 # - **You need** [Frozen Decoder](05_frozen_decoder): {term}`cosine similarity`, {term}`decoder direction`, {term}`explained variance`.
 # - **Time** 20 minutes to read, 15 more for the exercises that have a check.
@@ -112,7 +112,7 @@ Markdown(
 # ## On a language model
 #
 # The {term}`residual stream` of a language model over Wikipedia extracts. A tenth of the texts is held out; all scores are on those. In the table
-# of the SAEs *cosine_to_start* is the median cosine of decoder directions to their start, over latents that fire. What the same rule does where the
+# of the SAEs *cosine_to_start* is the median cosine of decoder directions to their start, over {term}`latents <latent>` that fire. What the same rule does where the
 # true features are known is told in [The baselines where the truth is known](08_baselines_where_truth_is_known.ipynb).
 
 # %%
@@ -149,7 +149,7 @@ for a in activations:
 # %% [markdown]
 # The histogram is about your third guess. A direction at 1 has not moved; one at the line stands on the edge of the cone. Look at how much of the
 # *fully trained* SAE lies to the left of the line, where the rule forbids the baseline to go. The figure after it is about the second guess: how
-# near do the dots of the two SAEs lie, compared with their way up from the nulls?
+# near do the dots of the two SAEs lie, compared with their way up from the {term}`nulls <null>`?
 
 # %% mystnb={"image": {"alt": "Histogram of the cosine of decoder directions to their random start, for the fully trained and the Soft-Frozen SAEs of each architecture, with a line at tau."}, "figure": {"name": "fig-soft-frozen-cosine", "caption": "How far decoder directions are from their random start after training. The line marks the bound of the Soft-Frozen Decoder."}}
 plots.cosine_histogram(
@@ -181,7 +181,7 @@ Markdown(
 )
 
 # %% [markdown]
-# The paper's values are for Gemma-2-2B, layer 12, at L0 160 of 2304 dimensions, width 73,728 and 500 million tokens
+# The paper's values are for Gemma-2-2B, layer 12, at {term}`L0` 160 of 2304 dimensions, width 73,728 and 500 million {term}`tokens <token>`
 # ({cite:t}`korznikov2026sanity`); this build's model is far smaller, and its SAEs see far fewer tokens. The
 # comparison is of patterns, not of digits.
 #
@@ -310,7 +310,7 @@ Markdown(
 # ```{dropdown} What to look for
 # Compare the angles, not the cosines: a $\tau$ of 0.99 allows some 8 degrees, 0.9 some 26, 0.8 some 37, 0.5 allows 60. The cosine to a wanted
 # direction that the rule allows, $\sqrt{1-\tau^2}$, rises steeply just below 1. So most of what can be gained may be gained at a $\tau$ that sounds strict. A
-# yardstick for "random" is what chance gives: choose $\tau$ so that $\sqrt{1-\tau^2}$ is no larger than the cosine of the nearest of as many random
+# {term}`yardstick` for "random" is what chance gives: choose $\tau$ so that $\sqrt{1-\tau^2}$ is no larger than the cosine of the nearest of as many random
 # directions. [The baselines where the truth is known](08_baselines_where_truth_is_known) draws this for three sizes.
 # ```
 

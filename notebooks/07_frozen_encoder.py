@@ -10,14 +10,14 @@
 # # Frozen Encoder
 #
 # ```{admonition} This lesson
-# - **You will learn** what an SAE can do whose latents detect nothing that was learned, why it needs one freedom that the others
-#   lack, and why passages that look alike are no evidence without a floor.
+# - **You will learn** what an SAE can do whose {term}`latents <latent>` detect nothing that was learned, why it needs one freedom that the others
+#   lack, and why passages that look alike are no evidence without a {term}`floor`.
 # - **You need** [Frozen Decoder](05_frozen_decoder): {term}`encoder`, {term}`decoder direction`, {term}`explained variance`, {term}`L0`.
 # - **Time** 15 minutes to read, 15 more for the exercises that have a check.
 # ```
 #
-# The {term}`encoder` decides what a latent fires on. In the {term}`Frozen Encoder` baseline its directions are random and never
-# updated: each latent fires on whatever happens to lie along a random direction. What trains is when a latent counts as active (its bias or
+# The {term}`encoder` decides what a latent fires on. In the {term}`Frozen Encoder` baseline its {term}`directions <direction>` are random and never
+# updated: each latent fires on whatever happens to lie along a random direction. What trains is when a latent counts as active (its {term}`bias` or
 # threshold), the decoder, and the decoder's bias.
 #
 # ```{math}
@@ -98,8 +98,8 @@ name = BASELINE.name
 # ## On a language model
 #
 # The {term}`residual stream` of a language model over Wikipedia extracts. A tenth of the texts is held out; all scores are on those. In the table
-# of the SAEs compare *explained_variance* within an architecture, and look at *l0* before you do: a baseline with more active latents has it
-# easier. What the same rule does where the true features are known is told in [The baselines where the truth is
+# of the SAEs compare *explained_variance* within an {term}`architecture`, and look at *l0* before you do: a baseline with more active latents has it
+# easier. What the same rule does where the true {term}`features <feature>` are known is told in [The baselines where the truth is
 # known](08_baselines_where_truth_is_known.ipynb).
 
 # %%
@@ -133,7 +133,7 @@ for key, sae in saes.items():
     assert same == (key[1] != "fully trained")
 
 # %% [markdown]
-# In the figure: is the Frozen Encoder nearer to the line of the random dictionary or to the dot of the trained SAE, and on which side of PCA does
+# In the figure: is the Frozen Encoder nearer to the line of the random {term}`dictionary` or to the dot of the trained SAE, and on which side of {term}`PCA` does
 # it lie?
 
 # %% mystnb={"image": {"alt": "Dot chart of explained variance with 95% intervals for each architecture, fully trained and Frozen Encoder, with vertical lines for the nulls and diamonds for the paper's values."}, "figure": {"name": "fig-frozen-encoder-ev", "caption": "Explained variance on held-out tokens: this build (dots, with 95% bootstrap intervals over texts), the nulls (lines), and the paper's values on another model (diamonds)."}}
@@ -143,7 +143,7 @@ plots.explained_variance_by_variant(table, floor, paper_scores("explained varian
 Markdown(in_words(table, floor))
 
 # %% [markdown]
-# That speaks to the first guess. For the second, set {numref}`fig-frozen-encoder-ev` beside {numref}`fig-frozen-decoder-ev`: same model, tokens and L0 in the
+# That speaks to the first guess. For the second, set {numref}`fig-frozen-encoder-ev` beside {numref}`fig-frozen-decoder-ev`: same model, {term}`tokens <token>` and L0 in the
 # book's build, and the same fully trained SAE.
 
 # %% [markdown]
@@ -280,7 +280,7 @@ Markdown(
 # ```
 #
 # ```{dropdown} What to look for
-# The nulls move too: PCA is given as many components as there are active latents, and a random dictionary has more matches to add up. Compare
+# The {term}`nulls <null>` move too: PCA is given as many components as there are active latents, and a random dictionary has more matches to add up. Compare
 # how much of the room above the best null each SAE has, not the raw scores. That the answer depends on L0, which is a free choice, is the reason to ask of any such
 # comparison for the whole curve, and for both SAEs at the same L0.
 # ```
@@ -289,7 +289,7 @@ Markdown(
 # ## Quiz
 #
 # ```{dropdown} 1. A Frozen Encoder's latent fires on names of months. Did it learn to detect months?
-# Its direction is random and was never updated, so it learned at most *how strong* a match has to be. If names of months lie close together in the activations,
+# Its direction is random and was never updated, so it learned at most *how strong* a match has to be. If names of months lie close together in the {term}`activations <activation>`,
 # some of thousands of random directions will point their way. The model put them there; the SAE did not find them.
 # ```
 #

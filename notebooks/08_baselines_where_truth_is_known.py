@@ -10,7 +10,7 @@
 # # The baselines where the truth is known
 #
 # ```{admonition} This lesson
-# - **You will learn** what the three random baselines can recover where the true features are known, how far a cone reaches, and at which
+# - **You will learn** what the three random baselines can recover where the true {term}`features <feature>` are known, how far a cone reaches, and at which
 #   $\tau$ a Soft-Frozen Decoder would deserve to be called random.
 # - **You need** [Synthetic recovery](02_synthetic_recovery) for {term}`recovery`, and [Frozen Decoder](05_frozen_decoder),
 #   [Soft-Frozen Decoder](06_soft_frozen_decoder) and [Frozen Encoder](07_frozen_encoder) for the rules.
@@ -18,8 +18,8 @@
 # ```
 #
 # The three baselines of {cite:t}`korznikov2026sanity` were tested on language models. What would they score where
-# {term}`recovery` can be measured? A {term}`Frozen Decoder` cannot recover anything but by luck, so its explained variance is one
-# more yardstick. A {term}`Soft-Frozen Decoder` is another matter: its directions stay within a cosine of $\tau$ of a random
+# {term}`recovery` can be measured? A {term}`Frozen Decoder` cannot recover anything but by luck, so its {term}`explained variance` is one
+# more {term}`yardstick`. A {term}`Soft-Frozen Decoder` is another matter: its {term}`directions <direction>` stay within a cosine of $\tau$ of a random
 # start, and how random that is depends on $\tau$ and on the dimension. The paper uses $\tau = 0.8$ only; here $\tau$ runs from
 # 0.5 to 0.99.
 
@@ -75,7 +75,7 @@ world = FeatureWorld(known[setting], d_in, seed=seed)
 # $\cos(\alpha - \arccos \tau)$. And among many random starts one has a small $\alpha$ to begin with.
 #
 # **Before you look:** at $\tau = 0.8$, can a direction that started at random pass the bar of 0.8 that counts as recovered? In the figure the
-# answer is where a curve crosses the vertical line: above the horizontal line it can, below it cannot. Each curve is one size of dictionary.
+# answer is where a curve crosses the vertical line: above the horizontal line it can, below it cannot. Each curve is one size of {term}`dictionary`.
 
 
 # %%
@@ -113,7 +113,7 @@ Markdown(
 # can compare is explained variance, the mean best cosine (of the directions to the features, averaged over features), and how much each rule would
 # allow: *recovered_at_most* is the share of features that the rule leaves within reach of the bar. A Frozen Decoder's is what its start had.
 #
-# **Write down an order:** which of the fully trained SAE, the Frozen Decoder, the Frozen Encoder and a dictionary that was never
+# **Write down an order:** which of the fully trained SAE, the Frozen Decoder, the {term}`Frozen Encoder` and a dictionary that was never
 # trained explains most, which least? And is a Soft-Frozen Decoder with $\tau = 0.8$ nearer to the trained SAE or to the frozen one?
 
 # %%
@@ -315,12 +315,12 @@ Markdown(
 # ```
 #
 # ```{dropdown} 2. The Frozen Encoder explains more than a dictionary that was never trained. So has it found features?
-# It has learned a read-out: decoder directions that fit what random detectors pick up. Whether these are features is a question for recovery, and
+# It has learned a read-out: {term}`decoder directions <decoder direction>` that fit what random detectors pick up. Whether these are features is a question for recovery, and
 # the table has that column.
 # ```
 #
 # ```{dropdown} 3. All SAEs recover next to nothing here. Then frozen and trained are equal?
-# Equal at the floor, and nothing follows from that. A test in which even the best contestant scores zero cannot tell contestants apart: train longer, or
+# Equal at the {term}`floor`, and nothing follows from that. A test in which even the best contestant scores zero cannot tell contestants apart: train longer, or
 # lower the bar, or look at the mean best cosine.
 # ```
 

@@ -11,15 +11,15 @@
 #
 # ```{admonition} This lesson
 # - **You will learn** what replacing a layer by its reconstruction costs a model, how much of such a score is had for
-#   nothing, and whether directions have moved by the time that the scores are high.
+#   nothing, and whether {term}`directions <direction>` have moved by the time that the scores are high.
 # - **You need** [Frozen Decoder](05_frozen_decoder), [Soft-Frozen Decoder](06_soft_frozen_decoder): {term}`explained variance`,
 #   {term}`floor`, {term}`cosine similarity`.
 # - **Time** 25 minutes to read, 35 more for the exercises.
 # ```
 #
-# {term}`Explained variance` asks how much of an activation an SAE keeps. But nobody wants an activation for its own sake: the layers above read it.
+# {term}`Explained variance` asks how much of an {term}`activation` an SAE keeps. But nobody wants an activation for its own sake: the layers above read it.
 # So put the reconstruction in the activation's place, which is called {term}`splicing` it in, let the model run on, and see how much worse it
-# predicts the next token. That is the second of the two scores that this chapter measures for the whole grid: each architecture fully trained, and
+# predicts the next {term}`token`. That is the second of the two scores that this chapter measures for the whole grid: each {term}`architecture` fully trained, and
 # under each of the baselines of {cite:t}`korznikov2026sanity`.
 #
 # Then it asks a question of the paper's appendix: is training *lazy*? If an SAE reaches most of its explained variance while
@@ -90,8 +90,8 @@ evaluation = Reconstruction(lm, store, tokens=spliced_tokens, l0=l0, d_sae=d_sae
 # ## Floors and ceilings first
 #
 # The model with its own activations is the {term}`ceiling`. {term}`Floors <floor>` are the layer's output replaced by zero, by its
-# mean, and by what an untrained random dictionary makes of it. {term}`PCA` with as many components as the SAEs have active
-# latents is neither: it is what a plain method reaches.
+# mean, and by what an untrained random {term}`dictionary` makes of it. {term}`PCA` with as many components as the SAEs have active
+# {term}`latents <latent>` is neither: it is what a plain method reaches.
 #
 # To ablate the layer ({term}`ablation`) is to replace its output by something that says nothing of the token, such as zero. {term}`Loss recovered`
 # is the share of an ablation's damage that is avoided,
@@ -177,7 +177,7 @@ Markdown(
 # ### Told apart?
 #
 # Is a baseline different from its trained SAE, or could it be the choice of texts? The same texts were scored with every SAE, so differences are
-# taken text by text (*paired*), and each has a 95% {term}`interval <bootstrap confidence interval>`. The verdict is read off that interval and the
+# taken text by text (*paired*), and each has a 95% {term}`interval <bootstrap confidence interval>`. The {term}`verdict` is read off that interval and the
 # {term}`margin <equivalence margin>`, a difference that we called too small to matter before measuring:
 #
 # - *equivalent*: the whole interval lies within the margin;
@@ -285,10 +285,10 @@ Markdown("\n\n".join(sentences) or "No latent moved in both.")
 # %% [markdown]
 # ## By L0, and for TopK and ReLU
 #
-# The paper calls TopK's success on synthetic data an artifact of the simple setting. Is TopK ahead on real activations? Runs of this notebook with
+# The paper calls {term}`TopK`'s success on synthetic data an artifact of the simple setting. Is TopK ahead on real activations? Runs of this notebook with
 # other values of `l0` and `architectures` take longer than a build has; `book/sweep.py` makes them ([How to run and rerun](../book/howto.md)).
-# RelativeBatchTopK is this book's own, from [the recovery puzzle](03_recovery_puzzle). In the figure compare the lines of one panel: do the
-# baselines keep their order as L0 grows, and does the gap to the trained SAE close?
+# {term}`RelativeBatchTopK` is this book's own, from [the recovery puzzle](03_recovery_puzzle). In the figure compare the lines of one panel: do the
+# baselines keep their order as {term}`L0` grows, and does the gap to the trained SAE close?
 
 # %%
 runs = reference_run(reference)
@@ -327,7 +327,7 @@ Markdown("\n".join(lines) + ("\n\nFrom one seed. On synthetic data TopK was far 
 # ## A wider dictionary, three seeds
 #
 # All of the above is from one random start, and with 8 latents a dimension. The paper has 32. Does a wider dictionary help random directions, which then lie closer together, more
-# than it helps learned ones? And would another start have told another story? These runs have twice the width and three seeds; a seed changes the start and the order of the
+# than it helps learned ones? And would another start have told another story? These runs have twice the width and three {term}`seeds <seed>`; a seed changes the start and the order of the
 # activations, the texts stay. Look at how far the dots of one variant lie apart, and compare with the distance between variants.
 
 # %% tags=["hide-input"]

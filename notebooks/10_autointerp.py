@@ -20,23 +20,23 @@
 # describes it. Then it gets other passages, half of which make the latent fire, and says from the description alone
 # which. The share that it gets right is the latent's {term}`auto-interpretability` score. Guessing gets 0.5.
 #
-# The paper's judge is a language model, GPT-4o-mini, and gives latents of a fully trained BatchTopK SAE 0.90 on average and those of its
-# Soft-Frozen Decoder 0.88 ({cite:t}`korznikov2026sanity`; detection as in {cite:t}`paulo2024autointerp`). What does such a score claim? That the
+# The paper's judge is a language model, GPT-4o-mini, and gives latents of a fully trained {term}`BatchTopK` SAE 0.90 on average and those of its
+# {term}`Soft-Frozen Decoder` 0.88 ({cite:t}`korznikov2026sanity`; detection as in {cite:t}`paulo2024autointerp`). What does such a score claim? That the
 # description tells when the latent fires. Not that the latent matters to the model, nor that its {term}`decoder direction` was learned: the decoder
 # plays no part in when a latent fires.
 #
 # This book has to run with no network, so its default judges are two simple stand-ins, and every number says which
 # judge made it.
 #
-# - The **lexical** judge describes a latent by a few words (a token, or two in a row) and looks for them.
+# - The **lexical** judge describes a latent by a few words (a {term}`token`, or two in a row) and looks for them.
 # - The **embedding** judge describes it by the mean of sentence embeddings, and looks for passages near there. A *sentence embedding* is a list of
 #   numbers that a small language model gives a passage, so that passages on like subjects lie near each other.
 #
 # Each sees one kind of regularity only, so its scores are lower than a language model's need be, and are not to be set beside
 # the paper's digit by digit.
 #
-# **Before you read on, write down two guesses:** which of the five variants below (fully trained, two Frozen Decoders, Soft-Frozen
-# Decoder, Frozen Encoder) has the latents that are easiest to describe? And what does an SAE score that was never trained?
+# **Before you read on, write down two guesses:** which of the five variants below (fully trained, two {term}`Frozen Decoders <Frozen Decoder>`, Soft-Frozen
+# Decoder, {term}`Frozen Encoder`) has the latents that are easiest to describe? And what does an SAE score that was never trained?
 
 # %% tags=["parameters"]
 architectures: list = ["BatchTopK", "JumpReLU"]  # from ReLU, TopK, BatchTopK, JumpReLU
@@ -111,8 +111,8 @@ if 0.8 * tokens < batch_size:
     raise ValueError(f"tokens={tokens} leave too few activations for a batch of {batch_size}: ask for more tokens.")
 
 # %% [markdown]
-# The SAEs are those of the chapters before: each architecture fully trained, and with four baselines. Of the paper's baselines one is left out, the
-# Frozen Encoder with `cov` directions, whose explained variance falls to 0.11 and below on layer 12 of Gemma-2-2B in the paper's table.
+# The SAEs are those of the chapters before: each {term}`architecture` fully trained, and with four baselines. Of the paper's baselines one is left out, the
+# Frozen Encoder with `cov` {term}`directions <direction>`, whose {term}`explained variance` falls to 0.11 and below on layer 12 of Gemma-2-2B in the paper's table.
 
 # %%
 store, batches = training_data(
@@ -128,7 +128,7 @@ saes, histories = fit(
 # ## The protocol
 #
 # Rows of text are cut into passages of at most 32 tokens. A latent fires on a passage if it does so on any token; how
-# strongly is the largest of its activations there. Latents are drawn at random among those that fire often enough to be described
+# strongly is the largest of its {term}`activations <activation>` there. Latents are drawn at random among those that fire often enough to be described
 # and tested. Half of the *texts* serve for descriptions and the other half for tests, so that a judge cannot score by
 # recognising an article. The firing passages of a test are of varied strength, weak ones and strong ones alike: a
 # description that fits a latent's strongest passages alone is not a description of the latent.
@@ -175,9 +175,9 @@ Markdown("\n".join(said) or "No SAE had to be left out.")
 # ## The scores
 #
 # Two floors stand beside each score. *Shuffled descriptions*: each latent is tested with the description of another latent of the same SAE, which
-# shows what the judge gets without knowing anything of the latent. *Untrained SAE*: a random dictionary, calibrated and never trained; its latents
+# shows what the judge gets without knowing anything of the latent. *Untrained SAE*: a random {term}`dictionary`, calibrated and never trained; its latents
 # are random directions of the activation space, so what it scores above 0.5 is owed to the language model, the text and the protocol. *Neurons* are
-# the coordinates of the activations themselves: a yardstick that an SAE should beat. There is no ceiling but 1. The three tables are the scores,
+# the coordinates of the activations themselves: a {term}`yardstick` that an SAE should beat. There is no {term}`ceiling` but 1. The three tables are the scores,
 # the references without training, and the shuffled descriptions.
 
 # %%
@@ -269,7 +269,7 @@ for line in scores[scores["baseline"] == "fully trained"].itertuples():
 Markdown("\n".join(lines) or "No fully trained SAE was scored.")
 
 # %% [markdown]
-# The paper's values, on Gemma-2-2B at L0 160 with GPT-4o-mini as the judge, for BatchTopK: fully trained 0.90,
+# The paper's values, on Gemma-2-2B at {term}`L0` 160 with GPT-4o-mini as the judge, for BatchTopK: fully trained 0.90,
 # Soft-Frozen Decoder 0.88; about 30% of the Frozen Encoder's latents score above 0.7.
 #
 # Does a description fit a latent whenever it fires, or only when it fires strongly? For the next figure the firing passages of each latent are

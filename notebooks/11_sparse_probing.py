@@ -11,23 +11,23 @@
 #
 # ```{admonition} This lesson
 # - **You will learn** how a few latents are made to answer a question, how much of their accuracy is owed to choosing among
-#   thousands, and which yardsticks need no SAE at all.
+#   thousands, and which {term}`yardsticks <yardstick>` need no SAE at all.
 # - **You need** [Frozen Decoder](05_frozen_decoder): {term}`latent`, {term}`floor`, {term}`ceiling`.
 # - **Time** 25 minutes to read, 15 more for the exercises that have a check.
 # ```
 #
-# Is this text French? Is it about geography? Is its author pleased? If an SAE has found the features that a model thinks in, a single latent, or a
+# Is this text French? Is it about geography? Is its author pleased? If an SAE has found the {term}`features <feature>` that a model thinks in, a single latent, or a
 # few, should know. {term}`Sparse probing` asks exactly that: choose the *k* latents that differ most between texts with a concept and texts
 # without, and let a logistic regression (a linear classifier) answer from those *k* numbers alone. The *k* are chosen and the classifier is fitted
 # on training texts; its accuracy is measured on others.
 #
 # {cite:t}`korznikov2026sanity` find that SAEs with random frozen parts answer nearly as well as trained ones. But a probe gets help
-# that is easily overlooked: it may look through thousands of latents for one that fits. Among thousands of *random* directions, one
+# that is easily overlooked: it may look through thousands of latents for one that fits. Among thousands of *random* {term}`directions <direction>`, one
 # will fit somewhat too.
 #
 # **Before you read on, write down three accuracies**, where guessing gives 0.5: what will the best single latent of a trained SAE
 # reach, on average over all the questions below? The best single latent of an SAE with a random decoder? And the best single coordinate of the
-# model's own activation, with no SAE at all?
+# model's own {term}`activation`, with no SAE at all?
 
 # %% tags=["parameters"]
 architectures: list = ["BatchTopK", "JumpReLU"]  # from ReLU, TopK, BatchTopK, JumpReLU
@@ -138,7 +138,7 @@ show(limits.drop(columns="k"))
 # %% [markdown]
 # ## Trained and frozen
 #
-# If an earlier chapter trained these SAEs, they are read from the cache. Every SAE encodes every token once; all questions are answered from those
+# If an earlier chapter trained these SAEs, they are read from the cache. Every SAE encodes every {term}`token` once; all questions are answered from those
 # codes, averaged over the tokens of a text.
 
 # %%
@@ -212,7 +212,7 @@ Markdown(f"At {smallest.removeprefix('probe ')}:\n\n" + "\n".join(lines))
 # ## Told apart?
 #
 # The same texts were asked of every SAE, so differences are paired; they are drawn over questions, since texts of one question are not independent
-# of each other. An interval so speaks of other questions like these. The verdicts are those of [Reconstruction](09_reconstruction): *equivalent*
+# of each other. An interval so speaks of other questions like these. The {term}`verdicts <verdict>` are those of [Reconstruction](09_reconstruction): *equivalent*
 # needs the whole interval within the {term}`margin <equivalence margin>`, *worse* needs it below zero, and *not told apart* is neither.
 # *Detectable* is the smallest difference that as many questions would have shown four times in five.
 
@@ -273,9 +273,9 @@ Markdown(
 # %% [markdown]
 # ## Beside the paper
 #
-# The paper's values are for Gemma-2-2B, layer 12, L0 160 ({cite:t}`korznikov2026sanity`), with data of its own; the paper does not say what
+# The paper's values are for Gemma-2-2B, layer 12, {term}`L0` 160 ({cite:t}`korznikov2026sanity`), with data of its own; the paper does not say what
 # its standard deviations are over. Compare the order of the rows and the size of the gaps, not the digits. The *gap* columns are the
-# distance to the fully trained SAE of the same architecture.
+# distance to the fully trained SAE of the same {term}`architecture`.
 
 # %% tags=["hide-input"]
 paper = paper_table(SITE).query("metric in ['probe k=1', 'probe k=5']")
@@ -329,7 +329,7 @@ def most_different(codes, is_yes, k):
 exercises.check_most_different(most_different)
 
 # %% [markdown]
-# On one question of this page, with the fully trained SAE and with the Frozen Decoder:
+# On one question of this page, with the fully trained SAE and with the {term}`Frozen Decoder`:
 
 # %% tags=["hide-input"]
 def codes_of(sae, rows):
@@ -412,7 +412,7 @@ Markdown(
 # ## Quiz
 #
 # ```{dropdown} 1. The best single latent of a Frozen Decoder answers with 0.70. Has a random direction learned the concept?
-# No. Its *encoder* is trained and chooses when the latent fires; the random direction is what it writes, and a probe does not look at that. And the
+# No. Its *{term}`encoder`* is trained and chooses when the latent fires; the random direction is what it writes, and a probe does not look at that. And the
 # latent is the best of thousands: see what the best coordinate of the plain activation reaches.
 # ```
 #

@@ -18,14 +18,14 @@
 #
 # If a latent stands for *the country of this city*, then changing it should change what the model says of the country, and nothing else. That is
 # RAVEL's test of {term}`causal editing` {cite:p}`huang2024ravel`. Take two cities: Lagos, which will be edited (the *base*), and Lima (the
-# *source*). Let the model read both names, and take the latents at the last token of each. Put a few of Lima's latents in the place of Lagos', and
+# *source*). Let the model read both names, and take the latents at the last {term}`token` of each. Put a few of Lima's latents in the place of Lagos', and
 # let the model go on. Then ask:
 #
 # - *Cause*: does the model now give Lima's country?
 # - *Isolation*: does it still give Lagos' continent and language?
 #
 # The score is the mean of the two. **Before you read on, write down three scores:** what does an edit get that does nothing at all? One that
-# replaces the whole activation? And the edit of a fully trained SAE's latents?
+# replaces the whole {term}`activation`? And the edit of a fully trained SAE's latents?
 
 # %% tags=["parameters"]
 architectures: list = ["BatchTopK", "JumpReLU"]  # from ReLU, TopK, BatchTopK, JumpReLU
@@ -295,7 +295,7 @@ def edit_score(answers, base, source, target):
 exercises.check_edit_score(edit_score)
 
 # %% [markdown]
-# Four edits that know nothing of features, and one that does all it should, with the attributes of this page:
+# Four edits that know nothing of {term}`features <feature>`, and one that does all it should, with the attributes of this page:
 
 # %% tags=["hide-input"]
 n = len(evaluation.facts.prompts)

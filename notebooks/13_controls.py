@@ -21,10 +21,10 @@
 #
 # - **A model that never learned anything.** All weights of the language model are drawn anew at random (it is *re-initialised*).
 #   {cite:t}`heap2025random` report that auto-interpretability barely tells SAEs on such a model from SAEs on a trained one.
-# - **Activations without structure.** Each coordinate keeps its values, but they are shuffled over tokens, each coordinate
-#   on its own. Whatever direction stood for something is gone.
-# - **Another seed.** If an SAE finds the model's features, two SAEs that differ in the seed should find the same ones.
-#   {cite:t}`paulo2025seeds` found some 30% of latents in common, at a much larger size.
+# - **{term}`Activations <activation>` without structure.** Each coordinate keeps its values, but they are shuffled over {term}`tokens <token>`, each coordinate
+#   on its own. Whatever {term}`direction` stood for something is gone.
+# - **Another seed.** If an SAE finds the model's {term}`features <feature>`, two SAEs that differ in the seed should find the same ones.
+#   {cite:t}`paulo2025seeds` found some 30% of {term}`latents <latent>` in common, at a much larger size.
 #
 # **Write down three guesses:** on a model with random weights, does an SAE explain more of the variance than on the trained model, or
 # less? Are its latents harder to describe? And of the latents of two SAEs that differ in the {term}`seed`, how many are shared?
@@ -138,7 +138,7 @@ Markdown("\n".join(lines) + "\n\n" + text)
 #
 # The lexical judge of [Auto-interpretability](10_autointerp.ipynb) describes a latent by the words that raise it and is then asked where it fires.
 # A description needs text, so the shuffled activations, which belong to no token any more, have no part in this. Each score stands beside the one
-# with shuffled descriptions, its floor.
+# with shuffled descriptions, its {term}`floor`.
 
 # %%
 judged = []
@@ -169,8 +169,8 @@ Markdown(text)
 # %% [markdown]
 # ## Two seeds, two dictionaries?
 #
-# Latents of two SAEs are matched one to one; a pair is *shared* if both its decoder and its encoder directions have a cosine
-# above 0.7. Two Frozen Decoders with different seeds show what chance gives. Beside the share stands the mean cosine of the
+# Latents of two SAEs are matched one to one; a pair is *shared* if both its decoder and its {term}`encoder` directions have a cosine
+# above 0.7. Two {term}`Frozen Decoders <Frozen Decoder>` with different seeds show what chance gives. Beside the share stands the mean cosine of the
 # matched pairs, which needs no threshold.
 
 # %%
@@ -299,7 +299,7 @@ Markdown(
 # ## Quiz
 #
 # ```{dropdown} 1. An SAE on a re-initialised model explains more than one on the trained model. Are random models easier to understand?
-# No. Activations of a random model may fill few dimensions, so that even PCA explains them. Set each score beside the nulls of its own data before
+# No. Activations of a random model may fill few dimensions, so that even {term}`PCA` explains them. Set each score beside the nulls of its own data before
 # you compare two kinds of data.
 # ```
 #
@@ -316,7 +316,7 @@ Markdown(
 # %% [markdown]
 # ## Key points
 #
-# - A score that is as high on a model that learned nothing speaks of the data, the architecture or the judge, not of
+# - A score that is as high on a model that learned nothing speaks of the data, the {term}`architecture` or the judge, not of
 #   features that the model learned.
 # - Explained variance keeps its meaning on any activations, but compare it with the nulls of the same activations.
 # - Two runs that differ in the seed are the cheapest test of whether a latent is the model's or the run's.

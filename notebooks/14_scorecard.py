@@ -10,7 +10,7 @@
 # # Scorecard
 #
 # ```{admonition} This lesson
-# - **You will learn** to read scores of different kinds side by side: against floor and ceiling, with a verdict that an interval allows, and
+# - **You will learn** to read scores of different kinds side by side: against floor and ceiling, with a {term}`verdict` that an interval allows, and
 #   one baseline at a time.
 # - **You need** [Reconstruction](09_reconstruction), [Auto-interpretability](10_autointerp), [Sparse probing](11_sparse_probing),
 #   [Causal editing](12_causal_editing): {term}`floor`, {term}`ceiling`, {term}`bootstrap confidence interval`.
@@ -33,7 +33,7 @@
 #
 # **Before you read on, write down two lists:** the metrics that will find every baseline *worse* than the trained SAE, and those that will find none
 # worse. There are seven to choose from: {term}`explained variance`, {term}`loss recovered`, {term}`auto-interpretability` with two judges,
-# {term}`sparse probes <sparse probing>` of one latent and of five, and {term}`causal editing`.
+# {term}`sparse probes <sparse probing>` of one {term}`latent` and of five, and {term}`causal editing`.
 
 # %% tags=["parameters"]
 architectures: list = ["BatchTopK", "JumpReLU"]  # from ReLU, TopK, BatchTopK, JumpReLU
@@ -175,7 +175,7 @@ for name in ("floor", "ceiling"):
 show(wide)
 
 # %% [markdown]
-# All that was measured, with the paper's scores (Gemma-2-2B, layer 12, L0 160: compare patterns):
+# All that was measured, with the paper's scores (Gemma-2-2B, layer 12, {term}`L0` 160: compare patterns):
 
 # %% tags=["hide-output"]
 paper = paper_table(SITE)[["architecture", "baseline", "metric", "score"]]
@@ -188,7 +188,7 @@ show(beside[["metric", "architecture", "baseline", "score", "low", "high", "floo
 #
 # ## Verdicts
 #
-# Each baseline against the fully trained SAE of its architecture. *Detectable* is the smallest true difference that a
+# Each baseline against the fully trained SAE of its {term}`architecture`. *Detectable* is the smallest true difference that a
 # sample like this one would have found four times in five: where it is larger than the margin, the metric was not measured
 # well enough here to call anything equivalent.
 
@@ -262,8 +262,8 @@ Markdown(
 # %% [markdown]
 # ## More seeds
 #
-# Seeds are shown as points and never averaged into an interval over items. These were not made by this build: `book/sweep.py` ran this notebook
-# once for each seed, which changes the random directions and the order of training, and also which latents, cities and texts are drawn. In the
+# {term}`Seeds <seed>` are shown as points and never averaged into an interval over items. These were not made by this build: `book/sweep.py` ran this notebook
+# once for each seed, which changes the random {term}`directions <direction>` and the order of training, and also which latents, cities and texts are drawn. In the
 # figure ask of each panel: is the gap between the trained SAEs and a baseline larger than the scatter of one variant's dots? If not, another seed
 # could turn the order round.
 
@@ -312,7 +312,7 @@ welcome = (
 #
 # The paper's claim is that the usual scores do not tell a trained SAE from one with random parts. In {numref}`fig-scorecard` it gains weight where one and the same
 # baseline lies within the trained SAE's interval on every metric on which the trained SAE is above the floor. It loses weight with each metric that finds all
-# baselines worse, and all the more if that metric is one that people use features for. Metrics at the floor change nothing either way. A verdict of
+# baselines worse, and all the more if that metric is one that people use {term}`features <feature>` for. Metrics at the floor change nothing either way. A verdict of
 # *not told apart* would change it if more items turned it into *equivalent* or into *worse*: that is what larger samples are for.
 
 # %% [markdown]
@@ -443,7 +443,7 @@ Markdown("\n".join(lines) + "\n\nThe more alike two SAEs find the questions, the
 # ```
 #
 # ```{dropdown} 2. The paper's headline sets a baseline's 0.73 in editing beside 0.72 of the trained SAE, and 0.69 in probing beside 0.72. What should you look up first?
-# Whether these are scores of the same baseline, and what no skill scores. In its tables the 0.69 belongs to a Frozen Decoder and the 0.73 to the
+# Whether these are scores of the same baseline, and what no skill scores. In its tables the 0.69 belongs to a {term}`Frozen Decoder` and the 0.73 to the
 # Soft-Frozen one, and an SAE that does nothing has about one half in editing.
 # ```
 #

@@ -17,7 +17,7 @@
 # ```
 #
 # Who is convinced by the last chapters will ask: and mine? Name a checkpoint here. This notebook reads it, asks whether it
-# fits the activations that it is given, trains random baselines of the same architecture, width and L0 on them, and puts all through the
+# fits the {term}`activations <activation>` that it is given, trains random baselines of the same {term}`architecture`, width and L0 on them, and puts all through the
 # [scorecard](14_scorecard)'s metrics. The same in a terminal:
 #
 # ```
@@ -139,7 +139,7 @@ Markdown("\n\n".join(notes[-2:]))
 # A baseline that has another width or L0 misleads. These have the checkpoint's architecture, width and measured L0. They see far
 # fewer activations than a published SAE has, so there is one more, *trained here*: nothing is frozen in it, and it has the
 # baselines' data. What your SAE has ahead of it is the longer training; what *trained here* has ahead of the baselines is
-# what training features gives. (Where no checkpoint was named, it differs from the one made above by its seed alone.)
+# what training {term}`features <feature>` gives. (Where no checkpoint was named, it differs from the one made above by its {term}`seed` alone.)
 
 # %%
 saes, _ = fit(
@@ -186,8 +186,8 @@ Markdown(
 # %% [markdown]
 # ## What its latents look like
 #
-# Four latents of your SAE and of the {term}`Frozen Decoder`, drawn at random among those that fire: the contexts in which
-# they are most active, and the tokens that their decoder directions raise and lower.
+# Four {term}`latents <latent>` of your SAE and of the {term}`Frozen Decoder`, drawn at random among those that fire: the contexts in which
+# they are most active, and the {term}`tokens <token>` that their {term}`decoder directions <decoder direction>` raise and lower.
 
 # %% tags=["hide-input"]
 columns = {}
@@ -210,7 +210,7 @@ Markdown("\n".join(f"- `{path.parent.name}/{path.name}`, {path.stat().st_size / 
 # %% [markdown]
 # ## A checkpoint that is not ours
 #
-# What was checked above was trained by this book's own code, and a check that passes its maker's work proves little. So [SAELens](https://github.com/decoderesearch/SAELens) trained a BatchTopK SAE
+# What was checked above was trained by this book's own code, and a check that passes its maker's work proves little. So [SAELens](https://github.com/decoderesearch/SAELens) trained a {term}`BatchTopK` SAE
 # on the same activations, three passes long, with its own trainer and settings (`benchmarks/train_with_saelens.py`), and this notebook checked it. Is it a better SAE than
 # *trained here*, and do the random baselines come nearer to it or not?
 
@@ -229,7 +229,7 @@ Markdown("\n".join(f"- {line}" for line in report.in_words(card_of_other, checki
 # %% [markdown]
 # ## What would change my mind
 #
-# That your SAE has learned features which random directions do not have gains weight if, in {numref}`fig-check`, it lies above every baseline on metrics where it is also above the
+# That your SAE has learned features which random {term}`directions <direction>` do not have gains weight if, in {numref}`fig-check`, it lies above every baseline on metrics where it is also above the
 # floor, and if *trained here*, which has the baselines' data, does so too. It loses weight where a baseline is *equivalent*; and if your SAE is ahead but *trained here* is not, what
 # put it ahead may be no more than its longer training. If it lies below *trained here*, doubt the check before the SAE: the wrong scale, layer or model does that.
 
@@ -280,7 +280,7 @@ def fair_gap(l0s, scores, l0, score):
 exercises.check_fair_gap(fair_gap)
 
 # %% [markdown]
-# How much L0 alone is worth shows a dictionary that was never trained. Its explained variance at several L0s, and how far your SAE is above it:
+# How much L0 alone is worth shows a {term}`dictionary` that was never trained. Its explained variance at several L0s, and how far your SAE is above it:
 
 # %% tags=["hide-input"]
 rows = []

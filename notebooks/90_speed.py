@@ -11,7 +11,7 @@
 #
 # ```{admonition} This lesson
 # - **You will learn** where the time of a training step goes, how much of it sparsity saves, and how to read a comparison of speeds.
-# - **You need** [Superposition and SAEs](01_superposition): {term}`latent`, {term}`L0`; for the names of architectures, the [glossary](../book/glossary).
+# - **You need** [Superposition and SAEs](01_superposition): {term}`latent`, {term}`L0`; for the names of {term}`architectures <architecture>`, the [glossary](../book/glossary).
 # - **Time** 10 minutes to read. There are no exercises: figures of speed are worth making only on a machine that does nothing else.
 # ```
 #
@@ -24,7 +24,7 @@
 # ## What costs time in a step
 #
 # An SAE has $n$ dimensions and $m$ latents, $k$ of them active in a sample. A dense training step makes five products of size
-# batch × $n$ × $m$: the encoder's, the decoder's, and three gradients. With few latents active, four of the five need only batch × $k$ rows
+# batch × $n$ × $m$: the {term}`encoder`'s, the decoder's, and three gradients. With few latents active, four of the five need only batch × $k$ rows
 # ([`sparse`](../book/api.md)). The encoder's product stays, since any latent might be active; but a step needs it
 # only to learn *which* entries exceed a threshold. So it is made in bfloat16 where the processor is fast at that, with a
 # margin that no rounding error can exceed, and the few candidates are computed again in full precision
@@ -125,7 +125,7 @@ show(frozen[["size", "trainer", "ms_per_step", "thousand_samples_per_second", "t
 # %% [markdown]
 # ## As the SAE grows
 #
-# BatchTopK from 100 dimensions to 3200 latents at $k = 20$ and batch 4096, where one of the three changes.
+# {term}`BatchTopK` from 100 dimensions to 3200 latents at $k = 20$ and batch 4096, where one of the three changes.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Time of a step as dictionary, L0 and batch grow.", "name": "fig-scaling"}, "image": {"alt": "Three log-log line charts of milliseconds a step against the number of latents, k and the batch size, for saelite, a dense SAE and the encoder product alone."}}
 scaling = pd.DataFrame(
@@ -199,7 +199,7 @@ if with_setting.exists():
 # ```
 #
 # ```{dropdown} 2. Library A reports 100 thousand samples a second, library B 50 thousand. Is A twice as fast?
-# Only if both were measured on the same machine, with the same sizes, batch and L0, and if they do the same: a step that leaves out the auxiliary loss, or has an L0 that is
+# Only if both were measured on the same machine, with the same sizes, batch and L0, and if they do the same: a step that leaves out the {term}`auxiliary loss`, or has an L0 that is
 # off, is another step. Let the two take turns, so that a busy moment hits both.
 # ```
 #

@@ -113,3 +113,40 @@ def test_pitfalls_reads_what_the_chapter_on_reconstruction_has_made():
     assert {"tokens", "l0", "expansion", "batch_size", "epochs", "lr", "seed", "spliced_tokens"} <= shared
     assert {name: chapter[name] for name in shared} == {name: pitfalls[name] for name in shared}
     assert pitfalls["architecture"] in chapter["architectures"]
+
+
+# What is not prose, or already a link: blocks of code, headings, first lines and options of directives, rows of tables,
+# roles, code, maths, links to pages.
+NOT_PROSE = re.compile(
+    r"^```(?!\{)\w+\n.*?^```|^\s*(?:#|```|:|\|).*?$|\{[a-z:]+\}`[^`]*`|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\[[^\]]*\]\([^)]*\)",
+    re.MULTILINE | re.DOTALL,
+)
+UNLINKED = {"16_pitfalls", "17_vision"}  # chapters still being written
+
+
+def glossary():
+    """The terms, longest first, each with the pattern of its uses, in the singular or the plural."""
+    block = (ROOT / "book" / "glossary.md").read_text(encoding="utf-8").partition("```{glossary}\n")[2]
+    terms = re.findall(r"^[^\s`].*", block, re.MULTILINE)
+    patterns = {}
+    for term in sorted(terms, key=len, reverse=True):
+        words = r"\s+".join(map(re.escape, term.split()))
+        plural = re.sub("y$", "(?:y|ies)", words) if term.endswith("y") else f"{words}(?:s|es)?"
+        other = r"(?!\s+functions?\b)" if term == "activation" else ""  # an activation function is another thing
+        case = 0 if re.search("[A-Z]", term) else re.IGNORECASE
+        patterns[term] = re.compile(rf"(?<![\w-]){plural}(?![\w-]){other}", case)
+    return patterns
+
+
+@pytest.mark.parametrize("source", [s for s in SOURCES if s.stem not in UNLINKED], ids=lambda path: path.stem)
+def test_each_chapter_links_the_terms_of_the_glossary_that_it_uses(source):
+    cells = nbformat.read(source.with_suffix(".ipynb"), as_version=4).cells
+    text = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    text = text.partition("# Further reading")[0]
+    linked = {name.lower() for name in re.findall(r"\{term\}`(?:[^`<]*<)?([^`<>]+)>?`", text)}
+    prose, used = NOT_PROSE.sub("\0", text), set()
+    for term, pattern in glossary().items():
+        prose, uses = pattern.subn("\0", prose)  # a term that is part of a longer one is not used there
+        if uses:
+            used.add(term.lower())
+    assert len(linked) > 2 and used - linked == set()
