@@ -210,7 +210,7 @@ Markdown("\n".join(f"- `{path.parent.name}/{path.name}`, {path.stat().st_size / 
 # %% [markdown]
 # ## A checkpoint that is not ours
 #
-# What was checked above was trained by this book's own code, and a check that passes its maker's work proves little. So [SAELens](https://github.com/decoderesearch/SAELens) trained a {term}`BatchTopK` SAE
+# What was checked above was trained by this book's own code, and a check that passes its maker's work proves little. So SAELens trained a {term}`BatchTopK` SAE
 # on the same activations, three passes long, with its own trainer and settings (`benchmarks/train_with_saelens.py`), and this notebook checked it. Is it a better SAE than
 # *trained here*, and do the random baselines come nearer to it or not?
 
