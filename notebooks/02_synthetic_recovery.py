@@ -444,6 +444,15 @@ if long:
             f"{at.loc[end, 'recovered']:.1%} at {end / 1e6:.0f} million ({'still rising' if gained > 0.005 else 'level' if gained > -0.005 else 'falling'}); "
             f"explained variance {at.loc[half, 'explained_variance']:.3f} and {at.loc[end, 'explained_variance']:.3f}"
         )
+    by_cell = ends.set_index(["setting", "architecture"])
+    found = by_cell.loc["constant", "recovered"]
+    lines.append(
+        f"\nIn the constant setting the same budget gives {found['TopK']:.0%} of the features to TopK (paper: 99.9%), {found['RelativeBatchTopK']:.0%} to "
+        f"RelativeBatchTopK, and {found['BatchTopK']:.2%} to BatchTopK (paper: 3 of 3200, 0.09%). There the budget is not what holds BatchTopK back: "
+        f"{by_cell.loc[('constant', 'BatchTopK'), 'dead']:.0%} of its latents are dead."
+        if found["BatchTopK"] < 0.01 < 0.5 < found["TopK"]
+        else "\nIn the constant setting the cells do not lie far enough apart to tell architecture from budget."
+    )
     text = "\n".join(lines) + (
         "\n\n*Still rising* and *falling* mean by more than half a percentage point in the second half; the learning rate falls to zero in the "
         "last third. One seed, one learning rate: a curve that is level here may not be level at another rate."
