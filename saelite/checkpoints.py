@@ -70,7 +70,7 @@ def load(folder):
         record = json.loads((folder / "sae.json").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{folder} is not a saelite checkpoint: it holds no readable sae.json ({error}).") from error
-    if record.get("format") != FORMAT:
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise ValueError(f"{folder} is of format {record.get('format')!r}; this version of saelite reads {FORMAT!r}.")
     try:
         if record.get("sha256") not in (None, _checksum(folder)):

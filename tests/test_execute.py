@@ -219,3 +219,18 @@ def test_ctrl_c_ends_tidily_and_says_how_to_resume(tmp_path):
     assert errors.endswith("\nStopped. What had finished is kept: the same command resumes.\n"), errors
     assert "Traceback" not in errors
     assert not list((tmp_path / "out").glob("*.ipynb")) and not list((tmp_path / "out").glob("*.json"))
+
+
+WRONG = {
+    "batch_size": ["many", "1.5", "[1]", "null", "yes", ""],
+    "lr": ["fast", "[0.1]", "null", ""],
+    "architectures": ["3", "null", "{}"],
+}
+
+
+@pytest.mark.parametrize("name, value", [(name, value) for name, values in WRONG.items() for value in values])
+def test_a_wrong_type_for_a_notebook_of_the_book_is_one_line_and_nothing_runs(name, value, tmp_path, capsys):
+    assert execute.main(["05_frozen_decoder", "-p", name, value, "--out", str(tmp_path / "out")]) == 2
+    message = capsys.readouterr().err
+    assert f"05_frozen_decoder: {name} must be" in message and message.count("\n") == 1
+    assert not (tmp_path / "out").exists()
