@@ -100,6 +100,8 @@ lm, corpus = load_model(model), load_texts(texts, streaming=train_tokens > 0)
 checks.whole(1, spliced_tokens=spliced_tokens, tokens_scored=tokens_scored, latents=latents, described_by=described_by, tested_on=tested_on)
 checks.whole(1, cities=cities, known_of=known_of, pairs=pairs, steps=steps)
 runs = reference_run(reference, "scorecard")
+checks.whole(8, context=context)
+checks.whole(1, lm.d_model, k=k)
 labelled = load_concepts(tasks, per_label=per_label, seed=seed)
 check_layer(lm, layer, site, harvest_context)
 d_sae = expansion * lm.d_model

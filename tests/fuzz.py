@@ -2,7 +2,7 @@
 
     python tests/fuzz.py                        every notebook: `make fuzz`
     python tests/fuzz.py 05_frozen_decoder      one of them
-    python tests/fuzz.py --out DIR              the counts as JSON in DIR, one file a notebook
+    python tests/fuzz.py --out DIR              the counts in DIR, beside those of other notebooks
 
 Every parameter gets in turn each of some values: the wrong type, 0, negative, huge, NaN and infinity, nothing, a name
 that nothing has, and the smallest that may make sense. The others keep the size of `book/params/quick.yaml`. First a
@@ -23,6 +23,7 @@ wrong     anything else: an error from inside a library, a refusal after long wo
 import argparse
 import ast
 import contextlib
+import datetime
 import io
 import json
 import os
@@ -37,6 +38,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "book"))
 
+KINDS = ("parameters", "tried", "worked", "refused", "wrong")
 HUGE = 10**12
 UNKNOWN = "no-such-thing"
 VALUES = {
@@ -52,7 +54,7 @@ OF_ITEMS = {
 }
 # These name the thing that was asked for; any other kind of error speaks of the code it comes from.
 SENTENCES = (ValueError, TypeError, FileNotFoundError, ModuleNotFoundError, OSError)
-PATIENCE = 60  # seconds for a cell
+PATIENCE = 60  # seconds of a processor for a cell
 LONGEST = 700  # characters of a sentence that also quotes a value and lists what there is
 
 
@@ -104,14 +106,16 @@ class Notebook:
         for number, cell in enumerate(self.cells[start:], start=start):
             if keep is not None:
                 keep.append(dict(space))
-            signal.alarm(0 if keep is not None else PATIENCE)  # the first run may have nothing in the cache
+            signal.setitimer(
+                signal.ITIMER_PROF, 0 if keep is not None else PATIENCE
+            )  # the first run may have nothing in the cache
             try:
                 with contextlib.redirect_stdout(io.StringIO()):
                     exec(cell, space)
             except (Exception, LongWork, TookLong) as error:
                 return number, error
             finally:
-                signal.alarm(0)
+                signal.setitimer(signal.ITIMER_PROF, 0)
                 plt.close("all")
         return len(self.cells), None
 
@@ -153,13 +157,28 @@ class Switch:
 
 
 def load_once():
-    """Models and texts are loaded many times over; once is enough."""
-    import functools
+    """Models and texts are loaded, and told from others, many times over; once is enough."""
+    from saelite import activations, corpora, models
 
-    from saelite import corpora, models
+    for module, name in (
+        (models, "load_model"),
+        (corpora, "load_texts"),
+        (activations, "fingerprint"),
+        (activations, "hash_texts"),
+    ):
+        setattr(module, name, _once(getattr(module, name)))
 
-    for module, name in ((models, "load_model"), (corpora, "load_texts")):
-        setattr(module, name, functools.cache(getattr(module, name)))
+
+def _once(function):
+    kept = {}  # with the arguments, so that no other object gets the place in memory of one that is gone
+
+    def called(*arguments, **named):
+        key = tuple(one if isinstance(one, str | int) else id(one) for one in (*arguments, *named.values()))
+        if key not in kept:
+            kept[key] = arguments, named, function(*arguments, **named)
+        return kept[key][2]
+
+    return called
 
 
 def in_a_sentence(error):
@@ -186,10 +205,11 @@ def fuzz(notebook, seed, through):
     switch.patch()
     begun, error = notebook.run(notebook.parameters)
     states = []
-    if error is None or isinstance(error, LongWork):
+    late = any(first > begun for first in notebook.first_reader.values())
+    if late and (error is None or isinstance(error, LongWork)):
         switch.on = False
         cell, error = notebook.run(notebook.parameters, keep=states)
-    if error is not None:
+    if error is not None and not isinstance(error, LongWork):
         raise RuntimeError(f"{notebook.path.stem} fails with its own quick parameters") from error
 
     cases = []
@@ -247,7 +267,7 @@ def one(path, seed, through, out):
     matplotlib.use("Agg")
     torch.set_num_threads(1)
     load_once()
-    signal.signal(signal.SIGALRM, took_long)
+    signal.signal(signal.SIGPROF, took_long)
     os.chdir(path.parent)
     notebook = Notebook(path)
     started = time.perf_counter()
@@ -259,12 +279,32 @@ def one(path, seed, through, out):
     print(f"{path.stem}: {counts} in {time.perf_counter() - started:.0f} s", flush=True)
 
 
+def keep(folder, name, counts, options):
+    """Put a notebook's counts beside those of the others, as JSON and as a table for a page of the book."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "counts.json"
+    kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    kept[name] = counts | {
+        "to the end": options.through,
+        "seed": options.seed,
+        "date": datetime.date.today().isoformat(),
+    }
+    kept = dict(sorted(kept.items()))
+    file.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    total = {kind: sum(of[kind] for of in kept.values()) for kind in KINDS}
+    lines = [f"| notebook | {' | '.join(KINDS)} |", "|---" * (len(KINDS) + 1) + "|"]
+    lines += [f"| {name} | {' | '.join(str(of[kind]) for kind in KINDS)} |" for name, of in kept.items()]
+    lines += [f"| **all {len(kept)}** | {' | '.join(f'**{total[kind]}**' for kind in KINDS)} |"]
+    (folder / "counts.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("notebooks", nargs="*", help="names; default: all of notebooks/")
     parser.add_argument("--seed", type=int, default=0, help="of the accepted values that are run to the end")
-    parser.add_argument("--through", type=int, default=3, help="how many of those a notebook")
-    parser.add_argument("--out", type=Path, help="folder for the counts, as JSON")
+    parser.add_argument("--through", type=int, default=1, help="how many of those a notebook")
+    parser.add_argument("--out", type=Path, help="folder for the counts: counts.json, and counts.md for the book")
+    parser.add_argument("--cases", type=Path, help="folder for every case, a JSON file a notebook")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     paths = [ROOT / "notebooks" / f"{name}.ipynb" for name in options.notebooks]
@@ -287,11 +327,12 @@ def main():
                 continue
             made = json.loads(found.read_text(encoding="utf-8"))
             counts[path.stem] = made["counts"]
+            if options.cases:
+                options.cases.mkdir(parents=True, exist_ok=True)
+                (options.cases / found.name).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
             if options.out:
-                options.out.mkdir(parents=True, exist_ok=True)
-                (options.out / found.name).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
-    kinds = ("parameters", "tried", "worked", "refused", "wrong")
-    total = {kind: sum(of[kind] for of in counts.values()) for kind in kinds}
+                keep(options.out, path.stem, made["counts"], options)
+    total = {kind: sum(of[kind] for of in counts.values()) for kind in KINDS}
     print(f"{len(counts)} notebooks: {total} in {time.time() - started:.0f} s")
     for name in failed:
         print(f"{name}: could not be tried")

@@ -234,3 +234,19 @@ def test_a_wrong_type_for_a_notebook_of_the_book_is_one_line_and_nothing_runs(na
     message = capsys.readouterr().err
     assert f"05_frozen_decoder: {name} must be" in message and message.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_no_secret_of_the_environment_and_no_path_is_left_in_any_file(project, monkeypatch):
+    secrets = {name: f"secret-of-{name.lower()}" for name in ("OPENAI_API_KEY", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY")}
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    uses = "import os, pathlib; assert os.environ['OPENAI_API_KEY']; print(samples)"
+    keeps = "pathlib.Path(os.environ['SAELITE_RESULTS'], 'a.json').write_text('[1]')"
+    write_notebook(project / "notebooks" / "01_a.ipynb", f"{uses}; {keeps}")
+    assert run(project, "01_a") == 0
+    files = [path for path in (project / "out").rglob("*") if path.is_file()]
+    assert {"01_a.ipynb", "01_a.run.json", "a.json"} <= {path.name for path in files}
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        for told in (*secrets.values(), str(project), str(Path.home()), sys.prefix):
+            assert told not in text, f"{path.name} tells {told}"
