@@ -49,6 +49,8 @@ import yaml
 from papermill.engines import NBClientEngine, papermill_engines
 from pydantic import TypeAdapter, ValidationError
 
+from saelite import checks
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Progress bars write times, so no two runs would be alike; a fixed hash seed keeps the order of sets.
@@ -121,10 +123,12 @@ def check_parameters(notebook: Path, parameters: dict[str, Any]) -> dict[str, An
     Raises
     ------
     Refused
-        For a name that the notebook does not declare, or a value that does not fit its type.
+        For a name that the notebook does not declare, a value that does not fit its type, or one that holds an address
+        with a secret in it.
     """
     declared = declared_parameters(notebook)
     fitted = {}
+    refuse_credentials(**parameters)
     for name, value in parameters.items():
         if name not in declared:
             known = ", ".join(declared) or "none"
@@ -144,6 +148,14 @@ def check_parameters(notebook: Path, parameters: dict[str, Any]) -> dict[str, An
             kind = kind.__name__ if type(kind) is type else str(kind).replace("typing.", "")
             raise Refused(f"{notebook.stem}: {name} must be {kind}, and {value!r} is not.") from None
     return fitted
+
+
+def refuse_credentials(**texts: Any) -> None:
+    """Refuse addresses with a password or a token in them: parameters and commands are kept with what they made."""
+    try:
+        checks.no_credentials(**texts)
+    except ValueError as error:
+        raise Refused(str(error)) from None
 
 
 def read_parameters(path: Path, notebooks: list[Path]) -> dict[str, dict[str, Any]]:
@@ -515,6 +527,9 @@ def guarded(command) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    words = sys.argv[1:] if arguments is None else arguments
+    if refused := guarded(lambda: refuse_credentials(**{"The command": words})):  # before anything repeats them
+        return refused
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0], epilog="More at the head of this file.")
     parser.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help="path or name; default: all of notebooks/")
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter")

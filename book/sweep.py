@@ -231,6 +231,9 @@ def keep(plan: Plan, options: argparse.Namespace, notebook: Path | str, commit: 
 
 
 def main(arguments: list[str] | None = None) -> int:
+    words = sys.argv[1:] if arguments is None else arguments
+    if refused := execute.guarded(lambda: execute.refuse_credentials(**{"The command": words})):
+        return refused
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0], epilog="More at the head of this file.")
     parser.add_argument("notebook", metavar="NOTEBOOK", help="path, name, or an address such as s3://BUCKET/NAME.ipynb")
     parser.add_argument("-g", action="append", default=[], metavar="NAME=V1,V2", help="a parameter and all its values")

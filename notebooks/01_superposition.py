@@ -65,7 +65,7 @@ import pandas as pd
 import torch
 from IPython.display import HTML, Markdown
 
-from saelite import plots
+from saelite import checks, plots
 from saelite.activation_functions import BatchTopK, TopK
 from saelite.activations import harvest
 from saelite.corpora import CREDITS, load_texts
@@ -80,6 +80,11 @@ from saelite.tables import show
 from saelite.training import train, train_or_load
 
 plots.style()
+checks.whole(2, 1000, toy_features=toy_features)
+checks.training(tokens=tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
+lm, corpus = load_model(model), load_texts(texts)
+check_layer(lm, layer)
+sae = SAE(lm.d_model, expansion * lm.d_model, BatchTopK(l0), seed=seed)  # what does not fit is refused here, before long work
 
 # %% [markdown]
 # ## By hand: two numbers, three features
@@ -283,9 +288,6 @@ Markdown(
 # about the text. A tenth of the texts is *held out*: the SAE never sees them in training, and every score below is measured on them.
 
 # %%
-lm, corpus = load_model(model), load_texts(texts)
-check_layer(lm, layer)
-sae = SAE(lm.d_model, expansion * lm.d_model, BatchTopK(l0), seed=seed)
 store = harvest(lm, corpus, layer=layer, tokens=tokens)
 held_out, documents = store.held_out[:], store.held_out.documents
 Markdown(

@@ -53,7 +53,7 @@ from IPython.display import Markdown
 from matplotlib import pyplot as plt
 from scipy.stats import sem, t
 
-from saelite import plots
+from saelite import checks, plots
 from saelite.activation_functions import TopK
 from saelite.comparison import architectures_at, compare
 from saelite.exercises import synthetic_recovery as exercises
@@ -87,11 +87,15 @@ plots.style()
 # The next cell makes the worlds, and with them fresh samples to test on. In its table compare how rare the rarest feature is in each.
 
 # %%
+checks.training(samples=samples, batch_size=batch_size, lr=lr, seed=seed)
+checks.between(-1, 1, threshold=threshold)
+checks.whole(2, test_samples=test_samples)
+runs = reference_run(reference, "synthetic_recovery", "synthetic_curves")
 known = {
     "constant": constant_probabilities(n_features, l0),
     "variable": log_uniform_probabilities(n_features, seed=seed),
 }
-pairs = [tuple(cell.split()) for cell in cells]
+pairs = [tuple(str(cell).split()) for cell in cells]
 if not pairs or any(len(pair) != 2 or pair[0] not in known for pair in pairs):
     raise ValueError(f'cells={cells}: each needs a setting ({" or ".join(known)}) and an architecture, as "constant TopK".')
 settings = list(dict.fromkeys(setting for setting, _ in pairs))
@@ -349,7 +353,6 @@ Markdown(
 # kept in `book/results/synthetic`, with the command that made them.
 
 # %%
-runs = reference_run(reference)
 Markdown(runs.label)
 
 # %%

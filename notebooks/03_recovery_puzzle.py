@@ -67,7 +67,7 @@ import torch
 from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 
-from saelite import plots
+from saelite import checks, plots
 from saelite.activation_functions import BatchTopK, JumpReLU, Matryoshka, RelativeBatchTopK, TopK
 from saelite.exercises import recovery_puzzle as exercises
 from saelite.initialisation import iso
@@ -80,6 +80,9 @@ from saelite.tables import reference_run, show
 from saelite.training import train, train_or_load
 
 plots.style()
+checks.training(samples=samples, batch_size=batch_size, lr=lr, seed=seed)
+checks.between(-1, 1, threshold=threshold)
+runs = reference_run(reference, "puzzle")
 world = FeatureWorld(constant_probabilities(n_features, l0), d_in, seed=seed)
 
 # %% [markdown]
@@ -136,7 +139,8 @@ known = {
     "BatchTopK, from the true features": {"activation": BatchTopK(l0), "start": "features"},
     "JumpReLU, from the true features": {"activation": JumpReLU(l0), "start": "features"},
 }
-if not cases or set(cases) - set(known):
+checks.each_once(cases=cases)
+if any(str(case) not in known for case in cases):
     raise ValueError(f"cases={cases} must name one or more of: {'; '.join(known)}.")
 n_batches = max(1, samples // batch_size)
 settings = {"lr": lr, "watch": WatchRecovery(world.features, threshold), "log_every": max(1, n_batches // 60)}
@@ -281,7 +285,6 @@ Markdown(
 # each row has a dot and a cross: a good case has its dot far to the right of the dashed line, and its cross at the left.
 
 # %%
-runs = reference_run(reference)
 Markdown(runs.label or "The reference runs were left out of this run.")
 
 # %% tags=["hide-input"]

@@ -51,7 +51,7 @@ from matplotlib import pyplot as plt
 from matplotlib.ticker import PercentFormatter
 from torch.nn.functional import normalize
 
-from saelite import plots
+from saelite import checks, plots
 from saelite.comparison import architectures_at, compare
 from saelite.exercises import beyond_independence as exercises
 from saelite.initialisation import iso
@@ -76,6 +76,11 @@ plots.style()
 # - **noisy**: independent, with Gaussian noise on every dimension.
 
 # %%
+checks.training(samples=samples, batch_size=batch_size, lr=lr, seed=seed)
+checks.between(-1, 1, threshold=threshold)
+checks.whole(1, l0s=l0s)
+checks.each_once(l0s=l0s)
+checks.whole(2, 10_000, groups=groups)
 probabilities = constant_probabilities(n_features, mean_active)
 in_groups = {"groups": groups, "open_probability": open_probability}
 if not groups * open_probability < mean_active < n_features:

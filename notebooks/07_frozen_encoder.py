@@ -57,7 +57,7 @@ import torch
 from IPython.display import HTML, Markdown
 from torch.nn.functional import normalize
 
-from saelite import plots
+from saelite import checks, plots
 from saelite.baselines import FrozenEncoder
 from saelite.comparison import architectures_at, compare, in_words
 from saelite.corpora import CREDITS, load_texts
@@ -76,12 +76,11 @@ plots.style()
 # What can be wrong with the parameters shows here, before anything long runs.
 
 # %%
+checks.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
 lm, corpus = load_model(model), load_texts(texts, streaming=train_tokens > 0)
-check_layer(lm, layer, site)
+check_layer(lm, layer, site, harvest_context)
 d_sae = expansion * lm.d_model
 activations = architectures_at(l0, architectures, d_sae)
-if 0.8 * tokens < batch_size:
-    raise ValueError(f"tokens={tokens} leave too few activations for a batch of {batch_size}: ask for more tokens.")
 
 # %% [markdown]
 # ## One freedom that it needs

@@ -49,7 +49,7 @@ from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 from matplotlib.ticker import PercentFormatter
 
-from saelite import plots
+from saelite import checks, plots
 from saelite.baselines import FrozenDecoder, FrozenEncoder, SoftFrozenDecoder
 from saelite.comparison import architectures_at, compare
 from saelite.exercises import baselines_where_truth_is_known as exercises
@@ -60,6 +60,11 @@ from saelite.synthetic import FeatureWorld, constant_probabilities, log_uniform_
 from saelite.tables import reference_run, show
 
 plots.style()
+checks.training(samples=samples, batch_size=batch_size, lr=lr, seed=seed)
+checks.between(-1, 1, threshold=threshold)
+checks.each_once(taus=taus)
+checks.between(0, 1, taus=taus)
+runs = reference_run(reference, "baselines")
 known = {"constant": constant_probabilities(n_features, l0), "variable": log_uniform_probabilities(n_features, seed=seed)}
 if setting not in known:
     raise ValueError(f"setting={setting!r} must be one of {', '.join(known)}.")
@@ -182,7 +187,6 @@ table[columns].assign(setting=setting, seed=seed, samples=batch_size * len(batch
 # variance fall there too? And is anything recovered at all, so that the third curve can tell you something?
 
 # %%
-runs = reference_run(reference)
 Markdown(runs.label or "This edition holds no longer runs, so the figure below shows the run above.")
 
 # %% tags=["hide-input"]

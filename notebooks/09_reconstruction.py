@@ -58,7 +58,7 @@ from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 from torch.nn.functional import normalize
 
-from saelite import plots
+from saelite import checks, plots
 from saelite.comparison import architectures_at, fit, papers_grid
 from saelite.corpora import load_texts
 from saelite.evaluations import over, references
@@ -74,12 +74,14 @@ from saelite.tables import reference_run, show
 plots.style()
 
 # %%
+checks.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
 lm, corpus = load_model(model), load_texts(texts, streaming=train_tokens > 0)
-check_layer(lm, layer, site)
+checks.whole(1, spliced_tokens=spliced_tokens)
+checks.above(0, margin=margin)
+runs = reference_run(reference, "reconstruction")
+check_layer(lm, layer, site, harvest_context)
 d_sae = expansion * lm.d_model
 activations = architectures_at(l0, architectures, d_sae)
-if 0.8 * tokens < batch_size:
-    raise ValueError(f"tokens={tokens} leave too few activations for a batch of {batch_size}: ask for more tokens.")
 store, batches = training_data(
     lm, corpus, layer=layer, site=site, tokens=tokens, train_tokens=train_tokens, context=harvest_context,
     batch_size=batch_size, epochs=epochs, seed=seed,
@@ -291,7 +293,6 @@ Markdown("\n\n".join(sentences) or "No latent moved in both.")
 # baselines keep their order as {term}`L0` grows, and does the gap to the trained SAE close?
 
 # %%
-runs = reference_run(reference)
 Markdown(runs.label or "This edition holds no longer runs of this chapter.")
 
 # %% mystnb={"image": {"alt": "Two rows of line charts against L0, a column for each architecture: explained variance above, loss recovered below, a line for each variant. The table below gives the numbers."}, "figure": {"name": "fig-by-l0", "caption": "Reference runs: explained variance and share of loss recovered (compared with the mean) against the L0 that was asked for."}}

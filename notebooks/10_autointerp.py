@@ -75,7 +75,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML, Markdown
 
-from saelite import plots
+from saelite import checks, plots
 from saelite.autointerp import DECILES, AutoInterp
 from saelite.comparison import architectures_at, fit, papers_grid
 from saelite.corpora import CREDITS, load_texts
@@ -97,8 +97,12 @@ plots.style()
 # What can be wrong with the parameters shows here, before anything long runs.
 
 # %%
+checks.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
 lm, corpus = load_model(model), load_texts(texts, streaming=train_tokens > 0)
-check_layer(lm, layer, site)
+checks.whole(1, tokens_scored=tokens_scored, latents=latents, described_by=described_by, tested_on=tested_on, rounds=rounds)
+checks.between(0, 1e9, input_price=input_price, output_price=output_price)
+checks.above(0, margin=margin)
+check_layer(lm, layer, site, harvest_context)
 d_sae = expansion * lm.d_model
 activations = architectures_at(l0, architectures, d_sae)
 embedded = {"lexical": LexicalJudge, "embedding": EmbeddingJudge}
@@ -107,8 +111,6 @@ judges = [
     embedded[name]() if name in embedded else LLMJudge(name, judge_url, **prices)
     for name in dict.fromkeys(part.strip() for part in judge.split(",") if part.strip())
 ]
-if 0.8 * tokens < batch_size:
-    raise ValueError(f"tokens={tokens} leave too few activations for a batch of {batch_size}: ask for more tokens.")
 
 # %% [markdown]
 # The SAEs are those of the chapters before: each {term}`architecture` fully trained, and with four baselines. Of the paper's baselines one is left out, the

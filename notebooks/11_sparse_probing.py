@@ -60,7 +60,7 @@ import torch
 from IPython.display import Markdown
 from matplotlib import pyplot as plt
 
-from saelite import plots
+from saelite import checks, plots
 from saelite.comparison import architectures_at, fit, papers_grid
 from saelite.concepts import CREDITS, load_concepts
 from saelite.corpora import load_texts
@@ -80,12 +80,12 @@ plots.style()
 # What can be wrong with the parameters shows here, before anything long runs.
 
 # %%
+checks.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
 lm, corpus = load_model(model), load_texts(texts, streaming=train_tokens > 0)
-check_layer(lm, layer, site)
+checks.above(0, margin=margin)
+check_layer(lm, layer, site, harvest_context)
 d_sae = expansion * lm.d_model
 activations = architectures_at(l0, architectures, d_sae)
-if 0.8 * tokens < batch_size:
-    raise ValueError(f"tokens={tokens} leave too few activations for a batch of {batch_size}: ask for more tokens.")
 labelled = load_concepts(tasks, per_label=per_label, seed=seed)
 
 # %% [markdown]

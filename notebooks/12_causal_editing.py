@@ -57,7 +57,7 @@ import pandas as pd
 from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 
-from saelite import plots
+from saelite import checks, plots
 from saelite.comparison import architectures_at, fit, papers_grid
 from saelite.corpora import load_texts
 from saelite.editing import Editing
@@ -74,12 +74,13 @@ from saelite.tables import show
 plots.style()
 
 # %%
+checks.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
 lm, corpus = load_model(model), load_texts(texts, streaming=train_tokens > 0)
-check_layer(lm, layer, site)
+checks.whole(1, cities=cities, known_of=known_of, pairs=pairs, steps=steps)
+checks.above(0, margin=margin)
+check_layer(lm, layer, site, harvest_context)
 d_sae = expansion * lm.d_model
 activations = architectures_at(l0, architectures, d_sae)
-if 0.8 * tokens < batch_size:
-    raise ValueError(f"tokens={tokens} leave too few activations for a batch of {batch_size}: ask for more tokens.")
 
 # %% [markdown]
 # ## What does the model know?

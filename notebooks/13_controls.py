@@ -53,7 +53,7 @@ import pandas as pd
 import torch
 from IPython.display import Markdown
 
-from saelite import plots
+from saelite import checks, plots
 from saelite.activations import harvest
 from saelite.autointerp import AutoInterp
 from saelite.baselines import FrozenDecoder
@@ -71,12 +71,13 @@ from saelite.tables import show
 plots.style()
 
 # %%
+checks.training(tokens=tokens, batch_size=batch_size, lr=lr, seed=seed)
+checks.whole(0, documents=documents)
+checks.whole(1, latents=latents)
 lm, corpus = load_model(model), load_texts(texts, limit=documents or None)
-check_layer(lm, layer, site)
+check_layer(lm, layer, site, harvest_context)
 d_sae = expansion * lm.d_model
 (activation,) = architectures_at(l0, [architecture], d_sae)
-if 0.8 * tokens < batch_size:
-    raise ValueError(f"tokens={tokens} leave too few activations for a batch of {batch_size}: ask for more tokens.")
 
 # %% [markdown]
 # ## Three kinds of activations

@@ -73,7 +73,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 
-from saelite import plots
+from saelite import checks, plots
 from saelite.autointerp import AutoInterp
 from saelite.comparison import architectures_at, fit, papers_grid
 from saelite.concepts import load_concepts
@@ -95,12 +95,17 @@ from saelite.tables import reference_run, show
 plots.style()
 
 # %%
+checks.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
 lm, corpus = load_model(model), load_texts(texts, streaming=train_tokens > 0)
-check_layer(lm, layer, site)
+checks.whole(1, spliced_tokens=spliced_tokens, tokens_scored=tokens_scored, latents=latents, described_by=described_by, tested_on=tested_on)
+checks.whole(1, cities=cities, known_of=known_of, pairs=pairs, steps=steps)
+runs = reference_run(reference, "scorecard")
+checks.whole(8, context=context)
+checks.whole(1, lm.d_model, k=k)
+labelled = load_concepts(tasks, per_label=per_label, seed=seed)
+check_layer(lm, layer, site, harvest_context)
 d_sae = expansion * lm.d_model
 activations = architectures_at(l0, architectures, d_sae)
-if 0.8 * tokens < batch_size:
-    raise ValueError(f"tokens={tokens} leave too few activations for a batch of {batch_size}: ask for more tokens.")
 store, batches = training_data(
     lm, corpus, layer=layer, site=site, tokens=tokens, train_tokens=train_tokens, context=harvest_context,
     batch_size=batch_size, epochs=epochs, seed=seed,
@@ -122,7 +127,7 @@ measured = [
         {"auto-interpretability (lexical)": 0.03, "auto-interpretability (embedding)": 0.03},
     ),
     (
-        Probing(lm, load_concepts(tasks, per_label=per_label, seed=seed), layer=layer, site=site, context=context, k=k, seed=seed),
+        Probing(lm, labelled, layer=layer, site=site, context=context, k=k, seed=seed),
         {f"probe k={n}": 0.02 for n in k if n in (1, 5)},
     ),
     (
@@ -268,7 +273,6 @@ Markdown(
 # could turn the order round.
 
 # %%
-runs = reference_run(reference)
 Markdown(runs.label or "This edition holds no runs with more seeds of the whole grid.")
 
 # %% mystnb={"image": {"alt": "A panel for each metric: the score of every variant, one dot for each seed and architecture. The table below gives the numbers."}, "figure": {"name": "fig-seeds", "caption": "Seeds apart: every dot is one SAE of the reference runs, trained and tested from a seed of its own."}}

@@ -60,7 +60,7 @@ import pandas as pd
 import torch
 from IPython.display import HTML, Markdown, display
 
-from saelite import checking, formats, plots, report
+from saelite import checking, checks, formats, plots, report
 from saelite.activation_functions import TopK
 from saelite.activations import harvest
 from saelite.comparison import architectures_at, fit
@@ -78,12 +78,15 @@ began = time.monotonic()
 results = Path(os.environ.get("SAELITE_RESULTS", "results"))
 
 # %%
-if unknown := set(evaluations) - set(checking.EVALUATIONS):
-    raise ValueError(f"There is no evaluation {unknown.pop()!r}; choose from {', '.join(checking.EVALUATIONS)}.")
+checks.each_once(evaluations=evaluations)
+for unknown in [name for name in evaluations if name not in checking.EVALUATIONS]:
+    raise ValueError(f"There is no evaluation {unknown!r}; choose from {', '.join(checking.EVALUATIONS)}.")
+checks.training(tokens=tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
+checks.whole(0, documents=documents)
+checks.above(0, scale=scale)
+checks.between(0, 1e9, minutes=minutes)
 lm, corpus = load_model(model), load_texts(texts, limit=documents or None)
-check_layer(lm, layer, site)
-if 0.8 * tokens < batch_size:
-    raise ValueError(f"tokens={tokens} leave too few activations for a batch of {batch_size}: ask for more tokens.")
+check_layer(lm, layer, site, harvest_context)
 given = {
     "model": model, "layer": layer, "d_model": lm.d_model, "site": site, "norms_after": norms_after(lm, layer, site)
 }  # fmt: skip

@@ -67,7 +67,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from torch.nn.functional import normalize
 
-from saelite import plots
+from saelite import checks, plots
 from saelite.absorption import absorption, hedging
 from saelite.activation_functions import TopK
 from saelite.activations import harvest
@@ -93,16 +93,17 @@ plots.style()
 # What can be wrong with the parameters shows here, before anything long runs.
 
 # %%
+checks.training(tokens=tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
+checks.whole(1, spliced_tokens=spliced_tokens, contexts=contexts, d_in=d_in, steps=steps, small_batch=small_batch, l0s=l0s, roomy=roomy, crowded=crowded)
+checks.whole(3, families=families)  # fewer are too few to draw an interval from
+checks.whole(12, many_features=many_features)
+checks.above(0, margin=margin)
 lm, corpus = load_model(model), load_texts(texts)
 check_layer(lm, layer)
 d_sae = expansion * lm.d_model
 (activation,) = architectures_at(l0, [architecture], d_sae)
 (other_activation,) = architectures_at(other_l0, [architecture], d_sae)
 architectures_at(max(l0s), [architecture], 40)
-if 0.8 * tokens < batch_size:
-    raise ValueError(f"tokens={tokens} leave too few activations for a batch of {batch_size}: ask for more tokens.")
-if families < 3:
-    raise ValueError(f"families={families} are too few to draw an interval from: ask for 3 or more.")
 
 
 # %%

@@ -64,7 +64,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML, Markdown, display
 
-from saelite import plots
+from saelite import checks, plots
 from saelite.comparison import architectures_at, fit, papers_grid
 from saelite.evaluations import over, references
 from saelite.exercises import vision as exercises
@@ -85,6 +85,12 @@ RANDOM = "fully random"
 # What can be wrong with the parameters shows here, before anything long runs.
 
 # %%
+checks.training(batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
+checks.whole(0, image_count=image_count)
+checks.whole(1, shown=shown)
+checks.whole(2, top=top)
+checks.between(0, 1, held_out=held_out, rare=rare)
+checks.above(0, margin=margin)
 vm = load_vision_model(model)
 check_block(vm, layer)
 image_set = load_images(images, split, image_column, label_column, seed=seed, limit=image_count or None)

@@ -12,7 +12,7 @@ import time
 import pandas as pd
 import yaml
 
-from saelite import checking, plots, report
+from saelite import checking, checks, plots, report
 from saelite import plan as planning
 from saelite.activations import harvest
 from saelite.comparison import fit
@@ -26,6 +26,10 @@ from saelite.scorecard import scorecard
 def check(options):
     """Read, question, match, measure, report; each step prints what it found before the next, longer one."""
     began = time.monotonic()
+    checks.training(
+        tokens=options.tokens, batch_size=options.batch_size, epochs=options.epochs, lr=options.lr, seed=options.seed
+    )
+    checks.between(0, 1e9, minutes=options.minutes)
     sae, about = read(options.checkpoint)
     checking.rescale(sae, options.scale)
     lm, corpus = load_model(options.model), load_texts(options.texts)
@@ -112,8 +116,10 @@ def main(arguments=None):
             kind = float if name == "tflops" else type(setting.default)
             two.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"default: {setting.default}")
     two.set_defaults(run=plan)
-    options = parser.parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
     try:
+        checks.no_credentials(**{"The command": words})  # before anything repeats them
+        options = parser.parse_args(words)
         options.run(options)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

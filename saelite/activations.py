@@ -121,11 +121,8 @@ def harvest(
 
 def settings_of(lm: LanguageModel, *, layer, site, tokens, context, batch, drop_positions, seed) -> dict:
     """What activations follow from but for the texts, checked, as plain JSON values; arguments as in `harvest`."""
-    check_layer(lm, layer, site)
+    check_layer(lm, layer, site, context)
     drop_positions = sorted({int(position) for position in drop_positions})
-    longest = getattr(lm.model.config.get_text_config(), "max_position_embeddings", None) or context
-    if not 2 <= context <= longest:
-        raise ValueError(f"context={context} is out of range: {lm.name!r} takes 2 to {longest} tokens.")
     if tokens < 1 or batch < 1:
         raise ValueError(f"tokens={tokens} and batch={batch} must both be at least 1.")
     if drop_positions and (drop_positions[0] < 0 or drop_positions[-1] >= context):

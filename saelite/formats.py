@@ -29,7 +29,7 @@ from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from saelite import checkpoints
+from saelite import checkpoints, checks
 from saelite.activation_functions import BatchTopK, JumpReLU, Matryoshka, ReLU, TopK
 from saelite.cache import atomic_folder
 from saelite.sae import SAE, check_finite
@@ -300,6 +300,7 @@ def _with_norms_in_the_code(weights):
 
 def _folder(source):
     """The folder that holds the checkpoint, fetched from the hub where `source` is no path of this machine."""
+    checks.no_credentials(checkpoint=str(source))
     path = Path(source).expanduser()
     if path.exists():
         return path if path.is_dir() else path.parent

@@ -13,6 +13,8 @@ import datasets
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from saelite import checks
+
 SIZE = 224  # pixels a side of an emoji, as most vision models read them
 POINTS = 150  # of the font; at 180 the widest emoji would be cut off
 CREDITS = {
@@ -65,6 +67,9 @@ def load_images(
     ModuleNotFoundError
         If the package of an embedded set is not installed.
     """
+    checks.no_credentials(images=name)
+    if not name.strip():
+        raise ValueError(f"The name of the image set is empty: give {', '.join(CREDITS)}, an id or a folder.")
     if limit is not None and limit < 1:
         raise ValueError(f"limit={limit} asks for no image: give 1 or more, or None for the whole set.")
     embedded = {"openmoji": _openmoji, "photos": _photos, "digits": _digits}

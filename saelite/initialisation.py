@@ -3,6 +3,8 @@
 import torch
 from torch.nn.functional import normalize
 
+from saelite import checks
+
 
 def iso(d_sae, d_in, seed=0):
     """Directions uniform on the unit sphere.
@@ -16,7 +18,15 @@ def iso(d_sae, d_in, seed=0):
     Returns
     -------
     float32 tensor of shape (d_sae, d_in), rows of unit norm
+
+    Raises
+    ------
+    ValueError
+        For a number below 1, or directions that do not fit the memory.
     """
+    checks.whole(1, d_sae=d_sae, d_in=d_in)
+    checks.whole(-checks.LARGEST_SEED, checks.LARGEST_SEED, seed=seed)
+    checks.memory(4 * d_sae * d_in, f"{d_sae:,} directions of {d_in:,} dimensions")
     return normalize(torch.randn(d_sae, d_in, generator=torch.Generator().manual_seed(seed)), dim=1)
 
 
@@ -42,6 +52,7 @@ def cov(d_sae, sample, seed=0):
     ValueError
         If the sample has fewer than two rows or is not finite.
     """
+    checks.whole(1, d_sae=d_sae)
     if sample.ndim != 2 or len(sample) < 2:
         raise ValueError(f"cov needs a sample of shape (n, d_in) with n of 2 or more, not {tuple(sample.shape)}.")
     if not sample.isfinite().all():

@@ -9,6 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import bootstrap
 from torch.nn.functional import normalize
 
+from saelite import checks
 from saelite.sae import check_finite
 
 
@@ -25,7 +26,18 @@ def explained_variance(x, x_hat):
     Returns
     -------
     float
+        NaN or minus infinity where all activations are the same: there is no variance to explain.
+
+    Raises
+    ------
+    ValueError
+        If the two differ in shape, are empty, or hold NaN or infinity.
     """
+    check_finite(x)
+    if x.shape != x_hat.shape:
+        raise ValueError(f"A reconstruction of shape {tuple(x_hat.shape)} is none of activations {tuple(x.shape)}.")
+    if not x_hat.isfinite().all():
+        raise ValueError("The reconstruction has NaN or infinity in it: look for them in the SAE's weights.")
     x, x_hat = x.double(), x_hat.double()
     return 1 - ((x - x_hat).square().sum() / (x - x.mean(dim=0)).square().sum()).item()
 
@@ -84,6 +96,8 @@ def evaluate(sae, x, groups=None, chunk=4096):
     Scores
     """
     check_finite(x)
+    if groups is not None and len(groups) != len(x):
+        raise ValueError(f"groups holds {len(groups)} numbers for {len(x)} activations; it needs one for each.")
     errors, fired, active = [], torch.zeros(sae.d_sae, dtype=torch.float64), 0
     for part in x.split(chunk):
         code = sae.encode(part.to(sae.W_dec.device))
@@ -147,6 +161,9 @@ def recovery(features, W_dec, threshold=0.8, probabilities=None):
         at most once; mean_best_cosine; recovered_by_frequency: share of all *occurrences* of features that belong to
         recovered ones.
     """
+    checks.between(-1, 1, threshold=threshold)
+    if probabilities is not None and len(probabilities) != len(features):
+        raise ValueError(f"There are {len(probabilities)} probabilities for {len(features)} features; give each one.")
     best, matched = best_cosines(features, W_dec), matched_cosines(features, W_dec)
     scores = {
         "recovered": (best > threshold).double().mean().item(),
@@ -186,6 +203,16 @@ class WatchRecovery:
 
 
 def _cosines(features, W_dec):
+    for name, directions in (("features", features), ("W_dec", W_dec)):
+        if directions.ndim != 2 or not len(directions) or not directions.isfinite().all():
+            raise ValueError(
+                f"{name} must be finite directions of shape (n, d_in), with n of 1 or more, not {name} of shape "
+                f"{tuple(directions.shape)}{' with NaN or infinity' if len(directions) else ''}."
+            )
+    if features.shape[1] != W_dec.shape[1]:
+        raise ValueError(
+            f"Features have {features.shape[1]} dimensions and W_dec has {W_dec.shape[1]}: they must agree."
+        )
     return normalize(features, dim=1) @ normalize(W_dec.detach().to(features), dim=1).T
 
 

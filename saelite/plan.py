@@ -15,7 +15,7 @@ from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from saelite import cache
+from saelite import cache, checks
 from saelite.models import SMOLLM2_FILE, check_layer_of, layers, smollm2_source
 from saelite.stream import BUFFER
 
@@ -173,6 +173,7 @@ def configuration(model):
     ValueError
         If it is neither a folder, nor known here, nor to be had from the hub.
     """
+    checks.no_credentials(model=model)
     known = json.loads((Path(__file__).parent / "model_configs.json").read_text(encoding="utf-8"))
     if model in known:
         settings = known[model]["config"]

@@ -188,7 +188,7 @@ class Matryoshka(BatchTopK):
 
     def __init__(self, k, fractions=(0.5, 0.3, 0.2), threshold_rate=0.05):
         super().__init__(k, threshold_rate)
-        if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        if not fractions or min(fractions) <= 0 or not abs(sum(fractions) - 1) <= 1e-6:
             raise ValueError(f"The groups' shares of the latents are above 0 and add up to 1; {fractions} do not.")
         self.fractions = list(fractions)
 

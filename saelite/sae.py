@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
+from saelite import checks
 from saelite.baselines import FullyTrained
 from saelite.initialisation import iso
 
@@ -50,13 +51,16 @@ class SAE(nn.Module):
     Raises
     ------
     ValueError
-        For a width below 1, a start of the wrong shape, or an activation function that does not fit `d_sae`.
+        For a width below 1, weights beyond the machine's memory, a start of the wrong shape, or an activation function
+        that does not fit `d_sae`.
     """
 
     def __init__(self, d_in, d_sae, activation, baseline=None, init="iso", seed=0):
         super().__init__()
         if d_in < 1 or d_sae < 1:
             raise ValueError(f"An SAE needs d_in and d_sae of 1 or more, not {d_in} and {d_sae}.")
+        checks.whole(1, d_in=d_in, d_sae=d_sae)
+        checks.memory(12 * d_in * d_sae, f"The weights of an SAE with {d_sae:,} latents of {d_in:,} dimensions")
         self.d_in, self.d_sae, self.seed = d_in, d_sae, seed
         self.init = init if isinstance(init, str) else "given"
         start = _directions(init, d_sae, d_in, seed)
@@ -140,7 +144,11 @@ class SAE(nn.Module):
 
 
 def check_finite(activations):
-    """Refuse NaN and infinity in one sentence."""
+    """Refuse NaN, infinity, and what is no table of activations (n, d_in), in one sentence."""
+    if activations.ndim != 2 or not len(activations):
+        raise ValueError(
+            f"Activations have shape (n, d_in), with n of 1 or more; these have shape {tuple(activations.shape)}."
+        )
     if not activations.isfinite().all():
         bad = int((~activations.isfinite().all(dim=1)).sum())
         raise ValueError(f"{bad} of {len(activations)} activations have NaN or infinity in them; drop those rows.")

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import bootstrap, norm
 
+from saelite import checks
+
 RESAMPLES = 2000
 LEVEL = 0.95
 POWER = 0.8
@@ -30,6 +32,7 @@ def summarise(items, by):
     pandas.DataFrame
         `by`, then score, low, high (a 95% bootstrap interval over clusters; NaN from a single cluster), items.
     """
+    _need(items, by)
     rows = []
     for names, group in items.groupby(by, sort=False, dropna=False):
         sums, weights = _clustered(group).to_numpy().T
@@ -63,8 +66,7 @@ def contrast(items, reference, *, margin, paired):
     ValueError
         If the items of the two are said to pair and are not the same.
     """
-    if not margin > 0:
-        raise ValueError(f"The margin of equivalence is a difference above 0; it is {margin}.")
+    checks.above(0, margin=margin)
     ours, theirs = _clustered(items), _clustered(reference)
     if paired:
         if set(ours.index) != set(theirs.index):
@@ -128,13 +130,24 @@ def rescaled(score, floor, ceiling):
     return (score - floor["score"]) / (ceiling["score"] - floor["score"])
 
 
+def _need(items, columns):
+    for column in columns:
+        if column not in items:
+            raise ValueError(
+                f"The items have no column {column!r}, only {', '.join(map(str, items))}: name that one so."
+            )
+
+
 def _clustered(items):
     """Weighted sums and weights of every cluster, so that a score is the ratio of their totals."""
+    _need(items, ["item", "score"])
     weight = items["weight"] if "weight" in items else pd.Series(1.0, items.index)
     cluster = items["cluster"] if "cluster" in items else items["item"]
     table = pd.DataFrame({"sum": items["score"].astype(float) * weight, "weight": weight.astype(float)})
-    if table.isna().any(axis=None) or table.empty:
-        raise ValueError("There are no items, or a score is missing: leave out items that could not be scored.")
+    if table.empty or not np.isfinite(table.to_numpy()).all():
+        raise ValueError(
+            "There are no items, or a score is missing or infinite: leave out items that could not be scored."
+        )
     return table.groupby(cluster.to_numpy(), sort=False).sum()
 
 

@@ -51,7 +51,7 @@ class ReferenceRun:
         return bool(self.tables)
 
 
-def reference_run(folder):
+def reference_run(folder, *wanted):
     """Read the tables of a reference run and its record.
 
     Parameters
@@ -59,11 +59,13 @@ def reference_run(folder):
     folder : path
         With CSV tables and a ``record.json``, or with several such folders, whose tables of one name are put below each
         other; empty for no reference run.
+    wanted : str
+        Names of the tables that it must hold.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such folder, in a sentence that says where it comes from.
+        If there is no such folder, or no such table in it, in a sentence that says where it comes from.
     """
     if not folder:
         return ReferenceRun({}, "")
@@ -77,6 +79,11 @@ def reference_run(folder):
     for part in parts:
         for path in sorted(part.glob("*.csv")):
             tables.setdefault(path.stem, []).append(pd.read_csv(path))
+    if missing := [name for name in wanted if name not in tables]:
+        raise FileNotFoundError(
+            f"The reference run in {folder} holds {', '.join(tables) or 'no table'}, and not {missing[0]}: name "
+            "another folder, or leave the parameter empty."
+        )
     labels = "\n\n".join(_label(json.loads((part / "record.json").read_text(encoding="utf-8"))) for part in parts)
     return ReferenceRun({name: pd.concat(some, ignore_index=True) for name, some in tables.items()}, labels)
 

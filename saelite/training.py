@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from saelite import cache, checkpoints, parallel, sparse
+from saelite import cache, checkpoints, checks, parallel, sparse
 from saelite.pre_activations import PreActivations
 from saelite.sae import check_finite
 
@@ -121,6 +121,10 @@ def train(
     ValueError
         For a batch of the wrong width or with NaN or infinity in it, and for settings that cannot work.
     """
+    if not 0 <= lr < float("inf"):
+        raise ValueError(f"lr={lr} must be a finite number of 0 or more.")
+    checks.between(0, 1, warmup=warmup, decay=decay)
+    checks.whole(1, log_every=log_every, checkpoint_every=checkpoint_every)
     steps = _count(batches, steps)
     if checkpoint is not None and not hasattr(batches, "__getitem__"):
         raise ValueError(

@@ -20,7 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 from transformers import AutoImageProcessor, AutoModel
 
-from saelite import cache
+from saelite import cache, checks
 from saelite.models import layers, no_progress_bars, output_of
 from saelite.store import ActivationStore
 
@@ -80,6 +80,7 @@ def load_vision_model(name: str = "efficientnet-lite0", *, device=None) -> Visio
     ModuleNotFoundError
         If a package of the embedded model is not installed.
     """
+    checks.no_credentials(model=name)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if name == "efficientnet-lite0":
         model, blocks, preparation = _efficientnet()

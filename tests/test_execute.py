@@ -219,3 +219,34 @@ def test_ctrl_c_ends_tidily_and_says_how_to_resume(tmp_path):
     assert errors.endswith("\nStopped. What had finished is kept: the same command resumes.\n"), errors
     assert "Traceback" not in errors
     assert not list((tmp_path / "out").glob("*.ipynb")) and not list((tmp_path / "out").glob("*.json"))
+
+
+WRONG = {
+    "batch_size": ["many", "1.5", "[1]", "null", "yes", ""],
+    "lr": ["fast", "[0.1]", "null", ""],
+    "architectures": ["3", "null", "{}"],
+}
+
+
+@pytest.mark.parametrize("name, value", [(name, value) for name, values in WRONG.items() for value in values])
+def test_a_wrong_type_for_a_notebook_of_the_book_is_one_line_and_nothing_runs(name, value, tmp_path, capsys):
+    assert execute.main(["05_frozen_decoder", "-p", name, value, "--out", str(tmp_path / "out")]) == 2
+    message = capsys.readouterr().err
+    assert f"05_frozen_decoder: {name} must be" in message and message.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_secret_of_the_environment_and_no_path_is_left_in_any_file(project, monkeypatch):
+    secrets = {name: f"secret-of-{name.lower()}" for name in ("OPENAI_API_KEY", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY")}
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    uses = "import os, pathlib; assert os.environ['OPENAI_API_KEY']; print(samples)"
+    keeps = "pathlib.Path(os.environ['SAELITE_RESULTS'], 'a.json').write_text('[1]')"
+    write_notebook(project / "notebooks" / "01_a.ipynb", f"{uses}; {keeps}")
+    assert run(project, "01_a") == 0
+    files = [path for path in (project / "out").rglob("*") if path.is_file()]
+    assert {"01_a.ipynb", "01_a.run.json", "a.json"} <= {path.name for path in files}
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        for told in (*secrets.values(), str(project), str(Path.home()), sys.prefix):
+            assert told not in text, f"{path.name} tells {told}"

@@ -8,14 +8,22 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import pandas as pd
 import pytest
+import sweep_page
 import yaml
 from bs4 import BeautifulSoup
+from matplotlib.figure import Figure
+from PIL import Image
+
+from saelite import latents, report, tables, vision
 
 ROOT = Path(__file__).resolve().parent.parent
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 PAGES = [TOC["root"]] + [chapter["file"] for part in TOC["parts"] for chapter in part["chapters"]]
 FIRST_PAGE, BEYOND_IT = 4e6, 0.5e6  # bytes that a web server sends a reader, at the most
+# Set while the book is built, and looked for in all that it leaves.
+SECRETS = {name: f"secret-of-{name.lower()}" for name in ("OPENAI_API_KEY", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY")}
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +33,7 @@ def site(tmp_path_factory):
         return Path(os.environ["SAELITE_SITE"]).resolve()
     out = tmp_path_factory.mktemp("book")
     command = [sys.executable, ROOT / "book/build.py", "-f", ROOT / "book/params/quick.yaml", "--out", out]
-    built = subprocess.run(command, capture_output=True, text=True)
+    built = subprocess.run(command, capture_output=True, text=True, env=os.environ | SECRETS)
     assert built.returncode == 0, built.stdout + built.stderr
     return out / "html"
 
@@ -145,8 +153,53 @@ def test_pages_are_light(site, browser):
 
 
 def test_nothing_in_the_site_tells_of_this_machine(site):
-    told = re.compile(r"/root\b|/home/|/tmp/|/Users/|" + re.escape(str(ROOT)))
+    words = [str(ROOT), str(Path.home()), *SECRETS.values()]
+    words += [value for name, value in os.environ.items() if name in SECRETS and len(value) > 8]
+    told = re.compile(r"/root\b|/home/|/tmp/|/Users/|" + "|".join(map(re.escape, words)))
     for path in site.rglob("*"):
         if path.suffix in {".html", ".js", ".ipynb", ".md", ".txt", ".json"} and "mathjax" not in path.parts:
             found = told.search(path.read_text(encoding="utf-8"))
             assert not found, f"{path.relative_to(site)} has {found[0]}"
+
+
+RAN = "window.ran = 1"
+HOSTILE = [
+    f"<script>{RAN}</script>",
+    f'"><img src=x onerror="{RAN}">',
+    f"' onmouseover='{RAN}' x='",
+    f"</td></table></p><svg onload={RAN}>",
+    f"</script><script>{RAN}</script>",
+    f"<a href=\"javascript:{RAN}\">here</a>",
+]  # fmt: skip
+
+
+def pages_of_text(text, folder):
+    """Everything that is made into HTML of texts, names and labels that come from elsewhere."""
+    contexts = {"latent": 3, "frequency": 0.1, "activation": 2.0, "tokens": [text, "b"], "activations": [2.0, 0.0]}
+    contexts = pd.DataFrame([contexts | {"raises": [text], "lowers": [text]}])
+    yield latents.contexts_html({text: contexts}, credit=text)
+    yield tables.show(pd.DataFrame({text: [text], "l0": [1.0]})).data
+    yield vision.gallery([Image.new("RGB", (4, 4))], [text], [text])
+    row = {"metric": text, "baseline": "a", "score": 0.6, "low": 0.5, "high": 0.7, "floor": 0.2, "floor_is": text}
+    row |= {"ceiling": 1.0, "difference": 0.1, "verdict": "better"}
+    card = pd.DataFrame([row, row | {"baseline": text}])
+    written = report.write(
+        folder, text, about={"model": text}, notes=[text], card=card, figure=Figure(), against="a"
+    )  # fmt: skip
+    yield written[0].read_text(encoding="utf-8")
+    swept = pd.DataFrame({"texts": [text, "b"], "score": [0.1, 0.2], text: [1.0, 2.0]})
+    yield sweep_page.page(text, {text: text}, {"texts": [text, "b"]}, {text: swept})
+
+
+@pytest.mark.parametrize("number", range(len(HOSTILE)))
+def test_a_text_with_markup_in_it_is_shown_as_text_and_runs_nothing(browser, tmp_path, number):
+    text = HOSTILE[number]
+    for place, made in enumerate(pages_of_text(text, tmp_path)):
+        file = tmp_path / f"{place}.html"
+        file.write_text(made if "<html" in made else f"<!DOCTYPE html><meta charset=utf-8><body>{made}")
+        page = browser.new_page()
+        page.goto(file.as_uri(), wait_until="load")
+        assert page.evaluate("window.ran") is None, f"{text} ran in page {place}"
+        assert text in page.evaluate("document.body.innerText"), f"{text} is not to be read in page {place}"
+        assert page.locator("script, svg, a[href^=javascript], [onerror], [onmouseover], [onload]").count() == 0
+        page.close()

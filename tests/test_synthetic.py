@@ -115,7 +115,8 @@ def test_noise_has_its_standard_deviation():
     [
         ({"groups": 7}, "cannot be split into 7 groups"),
         ({"groups": 5, "open_probability": 0.1}, "open_probability must lie between"),
-        ({"noise": -1.0}, "cannot be negative"),
+        ({"noise": -1.0}, "noise=-1.0 must be"),
+        ({"sigma": float("nan")}, "sigma=nan"),
     ],
 )
 def test_impossible_dependence_is_refused(change, message):
