@@ -1005,10 +1005,13 @@ for kind, world in pairs_of.items():
 predicted = pd.DataFrame(rows)
 display(show(predicted))
 together, apart_ = (predicted[predicted["world"] == kind] for kind in ("correlated", "independent"))
+of = leaning[leaning["world"] == "correlated"]
+leans = (of["lean"] - of["true_cosine"]).groupby(of["width"]).mean()
 Markdown(
     f"Least squares alone asks for a lean of {together['least squares'].min():.2f} to {together['least squares'].max():.2f} where the two come together, and of "
-    f"{abs(apart_['least squares']).max():.2f} where they do not. It says what one latent that fires exactly with its feature would do; where the SAE leans less, another latent "
-    "takes the partner's part or the latent fires on other samples."
+    f"{abs(apart_['least squares']).max():.2f} where they do not. In the correlated world the latents of the narrow SAE lean {leans['narrow']:.2f} on average, those of the wide one "
+    f"{leans['wide']:.2f}. The prediction is for a latent that fires exactly with its own feature, alone: one may lean more that also fires where its partner comes alone, and less where another "
+    "latent takes the partner's part."
 )
 
 # %% [markdown]
