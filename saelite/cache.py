@@ -134,6 +134,9 @@ def only_maker(path) -> Iterator[bool]:
             remove(path)
         with _in_words(path):
             yield not path.exists()
+    except KeyboardInterrupt as stopped:
+        stopped.add_note("Stopped. What had finished is kept: the same call goes on from there.")
+        raise
     finally:
         lock.release()
 
