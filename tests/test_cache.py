@@ -149,22 +149,22 @@ def test_a_cache_that_cannot_be_written_to_is_read_and_what_is_missing_is_refuse
     monkeypatch.setattr(cache.filelock.FileLock, "acquire", refuse)
     with cache.only_maker(tmp_path / "made") as missing:
         assert not missing
-    with pytest.raises(OSError, match="missing has to be made .it is not there.*set SAELITE_CACHE") as caught:
-        with cache.only_maker(tmp_path / "missing"):
-            pass
+    message = "missing has to be made .it is not there.*set SAELITE_CACHE"
+    with pytest.raises(OSError, match=message) as caught, cache.only_maker(tmp_path / "missing"):
+        pass
     assert caught.value.errno == errno.EROFS
     (tmp_path / "made").write_text("whose")
-    with pytest.raises(OSError, match="made has to be made .made is not as it was written"):
-        with cache.only_maker(tmp_path / "made"):
-            pass
+    message = "made has to be made .made is not as it was written"
+    with pytest.raises(OSError, match=message), cache.only_maker(tmp_path / "made"):
+        pass
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), RuntimeError("I/O error: full (os error 28)")])
 def test_a_full_disk_is_said_in_words_and_nothing_is_left(tmp_path, error):
     for making in (cache.atomic_file, cache.atomic_folder, cache.only_maker):
-        with pytest.raises(OSError, match="No room on the disk for .*/result.*SAELITE_CACHE") as caught:
-            with making(tmp_path / "result"):
-                raise error
+        message = "No room on the disk for .*/result.*SAELITE_CACHE"
+        with pytest.raises(OSError, match=message) as caught, making(tmp_path / "result"):
+            raise error
         assert caught.value.errno == errno.ENOSPC
     assert os.listdir(tmp_path) == ["result.lock"]
     with pytest.raises(OSError, match="No room on the disk: a test needs .* GB"):
