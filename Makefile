@@ -6,7 +6,7 @@ READY := $(VENV)/ready
 QUICK := .quick-notebooks
 
 .DEFAULT_GOAL := help
-.PHONY: help book zip pdf workshop test lint links lock clean
+.PHONY: help book zip pdf workshop test faults lint links lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-6s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ test: $(READY)  ## run every test, the notebooks too, at the sizes in book/param
 	rm -rf $(QUICK)
 	$(BIN)/python book/execute.py --prepare-only -f book/params/quick.yaml --out $(QUICK)
 	SAELITE_RESULTS=$(CURDIR)/$(QUICK)/results $(BIN)/python -m pytest tests $(QUICK) --nbmake
+
+faults: $(READY)  ## break things on purpose and see that nothing is lost; some ten minutes
+	$(BIN)/python tests/faults.py --out book/faults.md
 
 links: book  ## try every link that leads to another site
 	PYTHONPATH=_build/stage/book/_ext $(BIN)/python -m sphinx -b linkcheck -q _build/stage _build/links

@@ -28,7 +28,9 @@ import warnings
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet  # noqa: F401 (once here, not in every child; so is the next, which torch's optimisers import)
 import torch
+import torch._dynamo
 from tiny import tiny_model, tiny_texts
 from toy_notebook import LEAVES, write_notebook
 
@@ -505,7 +507,8 @@ def damaged(chance, kills, tmp):
                     warnings.simplefilter("always")
                     for work in (do_harvest, do_training, do_table):
                         work()
-                if not [one for one in told if "damaged" in str(one.message)] and place == whole:
+                noticed = [one for one in told if "damaged" in str(one.message)]
+                if not noticed and place == whole and "checksum" not in name.name:
                     raise Lost(f"{name} ({how}) was not noticed")
                 must_equal(digest(folder), wanted, f"{name} ({how})")
                 shutil.rmtree(folder)
