@@ -125,7 +125,7 @@ def digest(folder):
     """A hash of all that was made below a folder, but for the seconds that a history states and what locks hang on."""
     found = {}
     for path in sorted(Path(folder).rglob("*")):
-        if path.is_dir() or path.suffix in (".lock", ".log") or path.name in ("checksums.json", ".lock"):
+        if path.is_dir() or path.suffix in (".lock", ".checksum") or path.name in (".lock", "checksums.json"):
             continue
         content = path.read_bytes()
         if path.name == "sae.json":
@@ -328,7 +328,7 @@ def refused(work, words, number):
     try:
         work()
     except OSError as error:
-        if error.errno != number or words not in str(error) or "SAELITE_CACHE" not in str(error):
+        if error.errno != number or words not in str(error):
             raise Lost(f"the message is {error}") from error
         return
     raise Lost("nothing was said")
@@ -587,16 +587,16 @@ def ctrl_c(chance, kills, tmp):
 FAULTS = {
     "kill -9: harvest": kill_harvest,
     "kill -9: training": kill_training,
-    "kill -9: sweep": kill_sweep,
-    "kill -9: build": kill_build,
-    "a worker killed, the scheduler lost": workers,
+    "damaged files": damaged,
     "a full disk": disk_full,
     "a read-only cache": read_only,
-    "damaged files": damaged,
+    "a cache of an older version": older,
     "a clock that jumps": clock,
     "several at once over one cache": two_at_once,
-    "a cache of an older version": older,
     "Ctrl-C: harvest, training, build, sweep": ctrl_c,
+    "kill -9: build": kill_build,
+    "kill -9: sweep": kill_sweep,
+    "a worker killed, the scheduler lost": workers,
 }
 
 
@@ -638,8 +638,8 @@ def main():
                 row = {"fault": name, "tried": "", "survived": "NO", "lost": f"{type(error).__name__}: {error}"}
         rows.append(row)
         print(f"{row['fault']:<40} {row['tried']!s:>4}  {row['survived']:<4} {row['lost']}", flush=True)
-    if options.out:
-        options.out.write_text(as_page(rows, time.monotonic() - started, options.seed), encoding="utf-8")
+        if options.out:  # row by row, so that a run that is stopped leaves what it found
+            options.out.write_text(as_page(rows, time.monotonic() - started, options.seed), encoding="utf-8")
     return int(any(row["survived"] == "NO" for row in rows))
 
 
