@@ -184,7 +184,7 @@ def command(program, *arguments):
 
 def begin(words, folder):
     """Start a program of the book's as a terminal would, with a cache of its own."""
-    environment = os.environ | {"SAELITE_CACHE": str(folder / "cache"), "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {"SAELITE_CACHE": str(folder / "cache"), "FAULTS_LOG": str(folder / "cells.log")}
     heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(words, env=environment, start_new_session=True, **pipes, **heed)
@@ -254,9 +254,14 @@ def killed_program(words_for, result, unit, chance, kills, tmp):
 
 def toy(folder, name="01_a", wait=0.5):
     """A notebook that tells when it runs, takes a moment, and leaves its tables."""
-    tells = f"import pathlib, time\nwith open({str(folder / 'cells.log')!r}, 'a') as log:\n    print('run', file=log)"
+    tells = "import os, time\nwith open(os.environ['FAULTS_LOG'], 'a') as log:\n    print('run', file=log)"
     (folder / "notebooks").mkdir(exist_ok=True)
-    return write_notebook(folder / "notebooks" / f"{name}.ipynb", tells, f"time.sleep({wait})", LEAVES)
+    path = write_notebook(folder / "notebooks" / f"{name}.ipynb", tells, f"time.sleep({wait})", LEAVES)
+    notebook = json.loads(path.read_text())
+    for number, cell in enumerate(notebook["cells"]):
+        cell["id"] = f"cell-{number}"  # drawn at random when it is written
+    path.write_text(json.dumps(notebook))
+    return path
 
 
 def sweep_words(folder, wait=0.5):
