@@ -59,8 +59,8 @@ test: $(READY)  ## run every test, the notebooks too, at the sizes in book/param
 	$(BIN)/python book/execute.py --prepare-only -f book/params/quick.yaml --out $(QUICK)
 	SAELITE_RESULTS=$(CURDIR)/$(QUICK)/results $(BIN)/python -m pytest tests $(QUICK) --nbmake
 
-faults: $(READY)  ## break things on purpose and see that nothing is lost; some ten minutes
-	$(BIN)/python tests/faults.py --out book/faults.md
+faults: $(READY)  ## break things on purpose and see that nothing is lost; a quarter of an hour
+	$(BIN)/python tests/faults.py --out book/faults.json
 
 links: book  ## try every link that leads to another site
 	PYTHONPATH=_build/stage/book/_ext $(BIN)/python -m sphinx -b linkcheck -q _build/stage _build/links

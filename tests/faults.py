@@ -1,8 +1,8 @@
 """Break things on purpose, on small work, and see whether anything is lost.
 
-    python tests/faults.py                                  every fault; some ten minutes on two idle cores
+    python tests/faults.py                                  every fault; a quarter of an hour on two idle cores
     python tests/faults.py --only "kill -9: training" --kills 100 --seed 1
-    python tests/faults.py --out book/faults.md             keeps the table, for the page that shows it
+    python tests/faults.py --out book/faults.json           keeps the table, for the page that shows it
 
 Every fault is tried on work in a temporary folder and followed by the same call again; the result must then be that of
 a run that was left alone, bit for bit. The table says how often each was tried and survived, and what was done twice
@@ -25,6 +25,7 @@ import tempfile
 import time
 import traceback
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -54,6 +55,17 @@ class Lost(AssertionError):
 
 class Skipped(Exception):
     """A fault cannot be tried here; the message says why."""
+
+
+@dataclass
+class Kills:
+    """How many are wanted, and until when a new one may begin."""
+
+    wanted: int
+    until: float
+
+    def enough(self, hits):
+        return hits >= self.wanted or (hits > 0 and time.monotonic() > self.until)
 
 
 # The work: each leaves its result in the cache folder, and tells what it did as lines in a log
@@ -201,7 +213,7 @@ def killed_work(work, unit, chance, kills, tmp):
     to_the_end(fork(work, whole, tmp / "whole.log"), whole)
     takes, wanted, least = time.monotonic() - started, digest(whole), said(tmp / "whole.log")
     hits, again = 0, []
-    for number in range(4 * kills):
+    for number in range(4 * kills.wanted):
         folder, log = tmp / str(number), tmp / f"{number}.log"
         folder.mkdir()
         child = fork(work, folder, log)
@@ -214,7 +226,7 @@ def killed_work(work, unit, chance, kills, tmp):
             hits += 1
             again.append(said(log) - least)
         shutil.rmtree(folder)
-        if hits == kills:
+        if kills.enough(hits):
             break
     return hits, f"at most {max(again)} of {least} {unit} done again, {sum(again) / len(again):.0f} on average"
 
@@ -230,14 +242,14 @@ def killed_program(words_for, result, unit, chance, kills, tmp):
         raise Lost(f"a run that is left alone ends with code {process.returncode}: {errors.strip()[-300:]}")
     takes, wanted, least = time.monotonic() - started, digest(result(whole)), said(whole / "cells.log")
     hits, episodes, again = 0, 0, 0
-    while hits < kills:
+    while not kills.enough(hits):
         episodes += 1
         folder = tmp / str(episodes)
         folder.mkdir()
         while True:
             process = begin(words_for(folder), folder)
             try:
-                wait = chance.uniform(0, takes) if hits < kills else None
+                wait = None if kills.enough(hits) else chance.uniform(0, takes)
                 _, errors = process.communicate(timeout=wait)
             except subprocess.TimeoutExpired:
                 process.kill()
@@ -556,7 +568,7 @@ def ctrl_c(chance, kills, tmp):
         started = time.monotonic()
         to_the_end(fork(work, whole), whole)
         takes = time.monotonic() - started
-        for number in range(max(1, kills // 4)):
+        for number in range(max(1, kills.wanted // 4)):
             folder = tmp / f"{work.__name__}-{number}"
             folder.mkdir()
             child = fork(work, folder, tmp / "log")
@@ -605,35 +617,43 @@ FAULTS = {
 }
 
 
-def as_page(rows, seconds, seed):
+def keep(row, out):
+    """Put a row into the file of rows, in place of an earlier one on the same fault, and write the page beside it."""
     sys.path.insert(0, str(ROOT / "book"))
     import execute
 
-    machine = execute.machine()
+    kept = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+    kept[row["fault"]] = row | {"machine": execute.machine()}
+    rows = [kept[name] for name in FAULTS if name in kept]
+    out.write_text(json.dumps({row["fault"]: row for row in rows}, indent=1) + "\n", encoding="utf-8")
     lines = ["| fault | tried | survived | lost |", "|---|---|---|---|"]
     lines += [f"| {row['fault']} | {row['tried']} | {row['survived']} | {row['lost']} |" for row in rows]
-    made = datetime.datetime.now(datetime.UTC).date().isoformat()
+    dates, machine = sorted({row["date"] for row in rows}), rows[-1]["machine"]
+    when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     lines += [
         "",
-        f"Tried on {made} with seed {seed}, in {seconds / 60:.0f} minutes, on {machine['cores']} cores "
+        f"Tried {when}, in {sum(row['seconds'] for row in rows) / 60:.0f} minutes, on {machine['cores']} cores "
         f"({machine['cpu']}, {machine['system']}, Python {machine['python']}, torch {machine['torch']}), by "
-        "`python tests/faults.py`, which wrote this table.",
+        "`tests/faults.py`, which wrote this table.",
     ]
-    return "\n".join(lines) + "\n"
+    out.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", nargs="+", choices=FAULTS, default=list(FAULTS), metavar="FAULT")
     parser.add_argument("--kills", type=int, default=20, help="random moments in each kind of work; default: 20")
+    parser.add_argument("--minutes", type=float, default=60, help="and no new one after so many minutes; default: 60")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--out", type=Path, metavar="PAGE.md", help="write the table there")
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="keep the rows there, and a page beside it")
     options = parser.parse_args()
-    rows, started = [], time.monotonic()
+    survived = True
     for name in options.only:
+        chance, started = random.Random(f"{options.seed} {name}"), time.monotonic()
+        until = started + 60 * options.minutes
         with tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as tmp:
             try:
-                tried, lost = FAULTS[name](random.Random(f"{options.seed} {name}"), options.kills, Path(tmp))
+                tried, lost = FAULTS[name](chance, Kills(options.kills, until), Path(tmp))
                 row = {"fault": name, "tried": tried, "survived": "yes", "lost": lost}
             except Skipped as why:
                 row = {"fault": name, "tried": 0, "survived": "-", "lost": f"not tried: {why}"}
@@ -641,11 +661,14 @@ def main():
                 if not isinstance(error, Lost):
                     traceback.print_exc()
                 row = {"fault": name, "tried": "", "survived": "NO", "lost": f"{type(error).__name__}: {error}"}
-        rows.append(row)
         print(f"{row['fault']:<40} {row['tried']!s:>4}  {row['survived']:<4} {row['lost']}", flush=True)
-        if options.out:  # row by row, so that a run that is stopped leaves what it found
-            options.out.write_text(as_page(rows, time.monotonic() - started, options.seed), encoding="utf-8")
-    return int(any(row["survived"] == "NO" for row in rows))
+        survived &= row["survived"] != "NO"
+        when = datetime.datetime.now(datetime.UTC).date().isoformat()
+        if options.out:
+            keep(
+                row | {"date": when, "seed": options.seed, "seconds": round(time.monotonic() - started, 1)}, options.out
+            )
+    return int(not survived)
 
 
 if __name__ == "__main__":
