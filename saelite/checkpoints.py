@@ -90,6 +90,10 @@ def load(folder):
     return sae.eval(), record
 
 
+class Unusable(ValueError):
+    """The state of an unfinished run cannot be read; nothing of it has been taken over."""
+
+
 def save_training(path, run, step):
     """Write the state of an unfinished run of :func:`saelite.training.train` to one file, whole or not at all."""
     tensors = {f"sae.{name}": tensor for name, tensor in _tensors(run.sae).items()}
@@ -114,7 +118,8 @@ def resume_training(path, run):
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
         run.sae.load_state_dict({name[4:]: tensor for name, tensor in tensors.items() if name.startswith("sae.")})
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
-        raise ValueError(f"The unfinished run {path} cannot be used; delete it to start over ({error}).") from error
+        kind = ValueError if isinstance(error, RuntimeError) else Unusable  # that one came while it was taken over
+        raise kind(f"The unfinished run {path} cannot be used; delete it to start over ({error}).") from error
     groups = run.optimiser.state_dict()["param_groups"]
     parameters = [parameter for group in run.optimiser.param_groups for parameter in group["params"]]
     state = {}

@@ -209,11 +209,14 @@ def train_or_load(sae, batches, *, progress=True, **settings):
         if parallel.leads():
             wanted = 5 * sum(tensor.nbytes for tensor in sae.state_dict().values())  # the SAE, and a checkpoint twice
             cache.need_room(folder.parent, wanted, f"training {describe(sae)}")
-            if found := cache.fault(unfinished):
-                words = f"The unfinished training of {describe(sae)} is damaged ({found}): it starts over."
-                warnings.warn(words, stacklevel=2)
+        try:
+            history = train(sae, batches, checkpoint=unfinished, progress=progress, **settings)
+        except checkpoints.Unusable as error:
+            warnings.warn(f"Training {describe(sae)} starts over, since a file is damaged. {error}", stacklevel=2)
+            if parallel.leads():
                 cache.remove(unfinished)
-        history = train(sae, batches, checkpoint=unfinished, progress=progress, **settings)
+            parallel.wait()
+            history = train(sae, batches, checkpoint=unfinished, progress=progress, **settings)
         if parallel.leads():
             with contextlib.suppress(FileExistsError):  # on a disk with no locks another run may have been first
                 checkpoints.save(sae, folder, made_of=made_of, history=history.to_dict("records"))
