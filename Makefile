@@ -6,7 +6,7 @@ READY := $(VENV)/ready
 QUICK := .quick-notebooks
 
 .DEFAULT_GOAL := help
-.PHONY: help book zip pdf workshop test fuzz lint links lock clean
+.PHONY: help book zip pdf workshop test faults fuzz lint links lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-6s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ test: $(READY)  ## run every test, the notebooks too, at the sizes in book/param
 	rm -rf $(QUICK)
 	$(BIN)/python book/execute.py --prepare-only -f book/params/quick.yaml --out $(QUICK)
 	SAELITE_RESULTS=$(CURDIR)/$(QUICK)/results $(BIN)/python -m pytest tests $(QUICK) --nbmake
+
+faults: $(READY)  ## break things on purpose and see that nothing is lost; a quarter of an hour
+	$(BIN)/python tests/faults.py --out book/faults.json
 
 fuzz: $(READY)  ## try bad values for every parameter of every notebook; the counts are kept in book/results/fuzz
 	$(BIN)/python tests/fuzz.py --out book/results/fuzz

@@ -2,10 +2,10 @@
 
     ENV/bin/python benchmarks/train_with_saelens.py --out _build/saelens
 
-where ENV has SAELens beside this project, as `benchmarks/README.md` describes. The activations are those of the book's
-defaults (SmolLM2-135M layer 9), so that the chapter *Check your own SAE* holds out the same tenth. The rest is as SAELens
-has it: its learning rate (which falls in the last fifth), its start, its auxiliary loss, and activations brought to a
-mean norm of the square root of their width, which it folds into the weights at the end.
+where ENV has SAELens beside this project, as `benchmarks/README.md` describes. The activations are those of the
+book's defaults (SmolLM2-135M layer 9), so that the chapter *Check your own SAE* holds out the same tenth. The rest is
+as SAELens has it: its learning rate (which falls in the last fifth), its start, its auxiliary loss, and activations
+brought to a mean norm of the square root of their width, which it folds into the weights at the end.
 """
 
 import argparse

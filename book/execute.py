@@ -28,7 +28,9 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import datetime
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -38,13 +40,17 @@ import os
 import platform
 import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import filelock
 import jupytext
 import nbformat
 import papermill
+import psutil
 import yaml
 from papermill.engines import NBClientEngine, papermill_engines
 from pydantic import TypeAdapter, ValidationError
@@ -52,6 +58,7 @@ from pydantic import TypeAdapter, ValidationError
 from saelite import checks
 
 ROOT = Path(__file__).resolve().parent.parent
+LOCK = ".lock"  # held by whoever runs notebooks into a folder, until their kernels have ended
 
 # Progress bars write times, so no two runs would be alike; a fixed hash seed keeps the order of sets.
 KERNEL_ENVIRONMENT = {
@@ -236,8 +243,16 @@ def file_hash(path: Path) -> str:
 
 
 def records(out: Path) -> list[dict[str, Any]]:
-    """What is recorded in `out` about finished runs."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("*.run.json"))]
+    """What is recorded in `out` about finished runs; a record that is damaged counts as none."""
+    found = []
+    for path in sorted(out.glob("*.run.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            record["notebook"], record["key"], record["wall_seconds"], dict(record["results"])
+            found.append(record)
+        except (ValueError, KeyError, TypeError):
+            print(f"The record {path.name} is damaged: its notebook counts as not run.", file=sys.stderr)
+    return found
 
 
 def is_current(notebook: Path, key: str, out: Path, results: Path) -> bool:
@@ -247,6 +262,7 @@ def is_current(notebook: Path, key: str, out: Path, results: Path) -> bool:
         record is not None
         and record["key"] == key
         and (out / notebook.name).is_file()
+        and file_hash(out / notebook.name) == record.get("executed", file_hash(out / notebook.name))
         and all(
             (results / name).is_file() and file_hash(results / name) == digest
             for name, digest in record["results"].items()
@@ -286,7 +302,10 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 def write_atomically(text: str, path: Path) -> None:
     unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8")
+    with open(unfinished, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())  # or a power cut might leave the name without the text
     os.replace(unfinished, path)
 
 
@@ -301,6 +320,7 @@ def _work(notebook: Path, parameters: dict[str, Any], unfinished: Path, results:
     if log:
         logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(message)s")
     os.setsid()  # Ctrl-C is the parent's to hear; it ends this process
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ |= KERNEL_ENVIRONMENT | {"SAELITE_RESULTS": str(results)}
 
     class TellingEngine(NBClientEngine):
@@ -340,6 +360,31 @@ def _work(notebook: Path, parameters: dict[str, Any], unfinished: Path, results:
         pass  # the parent is gone, and with it the wish for this run
     except Exception as error:
         channel.send(("failed", f"{type(error).__name__}: {error}"))
+
+
+def _end_with_parent() -> None:
+    """Once the parent is gone, even by kill -9, end the kernel and this process: its notebook may be run again now."""
+    multiprocessing.parent_process().join()
+    end(psutil.Process().children(recursive=True))
+    os._exit(1)
+
+
+def end(processes: list[psutil.Process]) -> None:
+    """Kill processes and wait until they have ended."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    latest = time.monotonic() + 20
+    while time.monotonic() < latest and not all(has_ended(process) for process in processes):
+        time.sleep(0.02)
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Whether a process runs no more, though nobody may have asked yet how it ended."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 class Progress:
@@ -415,9 +460,11 @@ def run(
     process = fresh.Process(target=_work, args=(notebook, parameters, unfinished, results, sender, log), daemon=True)
     process.start()
     sender.close()
-    source, outcome = "", None
+    source, outcome, started = "", None, []
     try:
         while outcome is None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                started = psutil.Process(process.pid).children(recursive=True) or started
             if receiver.poll(1):
                 try:
                     kind, *told = receiver.recv()
@@ -434,6 +481,7 @@ def run(
             process.terminate()
         process.join(20)
         process.kill()
+        end(started)  # a kernel sees only after a second that it is alone, and would write beside the next run
         if outcome is None:
             unfinished.unlink(missing_ok=True)
 
@@ -455,6 +503,7 @@ def run(
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": machine(),
         "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),
+        "executed": file_hash(executed),
         "results": {path.relative_to(results).as_posix(): file_hash(path) for path in sorted(written)},
     }
     write_atomically(json.dumps(about, indent=2) + "\n", record)
@@ -488,22 +537,38 @@ def run_all(
     out.mkdir(parents=True, exist_ok=True)
     results.mkdir(parents=True, exist_ok=True)
     ran = 0
-    for number, (notebook, parameters) in enumerate(jobs, start=1):
-        label = unit or f"[{number}/{len(jobs)}] {notebook.stem}"
-        key = run_key(notebook, parameters, out, references=unit is None)
-        if is_current(notebook, key, out, results):
-            print(f"{label}: nothing changed since it ran", flush=True)
-            continue
-        last_time = [record["wall_seconds"] for record in records(out) if record["notebook"] == notebook.stem]
-        progress = Progress(label, len(jobs) - number, last_time[0] if last_time else None, unit is not None)
-        try:
-            run(notebook, parameters, key, out, results, progress, log=unit is not None)
-        except BaseException:
-            progress.end(f"stopped after {clock(progress.seconds())}")
-            raise
-        progress.end(f"done in {clock(progress.seconds())}")
-        ran += 1
+    with alone_in(out):
+        for number, (notebook, parameters) in enumerate(jobs, start=1):
+            label = unit or f"[{number}/{len(jobs)}] {notebook.stem}"
+            key = run_key(notebook, parameters, out, references=unit is None)
+            if is_current(notebook, key, out, results):
+                print(f"{label}: nothing changed since it ran", flush=True)
+                continue
+            last_time = [record["wall_seconds"] for record in records(out) if record["notebook"] == notebook.stem]
+            progress = Progress(label, len(jobs) - number, last_time[0] if last_time else None, unit is not None)
+            try:
+                run(notebook, parameters, key, out, results, progress, log=unit is not None)
+            except BaseException:
+                progress.end(f"stopped after {clock(progress.seconds())}")
+                raise
+            progress.end(f"done in {clock(progress.seconds())}")
+            ran += 1
     return ran
+
+
+@contextlib.contextmanager
+def alone_in(out: Path) -> Iterator[None]:
+    """Run notebooks into a folder as the only process that does; another that does is waited for, in a word."""
+    lock = filelock.FileLock(out / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        print("Another run writes to the same folder: waiting for it to end.", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def guarded(command) -> int:
@@ -520,6 +585,12 @@ def guarded(command) -> int:
         return 2
     except NotebookFailed as failure:
         print(f"error: {failure}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        mend = "free some space or name another folder, and give the same command again; what had finished is kept"
+        print(f"error: {error.filename or 'A file'} cannot be written ({error.strerror}): {mend}.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped. What had finished is kept: the same command resumes.", file=sys.stderr)

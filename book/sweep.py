@@ -66,8 +66,10 @@ class Plan:
         A unit that never ran takes the median of those that had the same parameters outside the grid.
         """
         earlier = {
-            path.parent: json.loads(path.read_text(encoding="utf-8"))
+            path.parent: record
             for path in self.work.glob(f"*/{self.notebook.stem}.run.json")
+            for record in execute.records(path.parent)
+            if record["notebook"] == self.notebook.stem
         }
         alike = [
             record["wall_seconds"]

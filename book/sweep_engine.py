@@ -226,7 +226,7 @@ def let_end(folders: list[Path]) -> None:
     for folder in folders:
         with (
             contextlib.suppress(filelock.Timeout),
-            filelock.FileLock(folder / "unit.lock", timeout=max(0, end - time.monotonic())),
+            filelock.FileLock(folder / execute.LOCK, timeout=max(0, end - time.monotonic())),
         ):
             pass
 

@@ -15,7 +15,6 @@ import threading
 from pathlib import Path
 
 import execute
-import filelock
 
 
 def stop_when_alone() -> None:
@@ -33,13 +32,13 @@ def main() -> int:
     folder = Path(job["folder"])
 
     def command():
-        # What a killed worker left may take a moment to end; and another sweep may be making the same unit.
-        with filelock.FileLock(folder / "unit.lock"):
-            try:
-                execute.run_all([(Path(job["notebook"]), job["parameters"])], folder, unit=job["label"])
-            except execute.NotebookFailed as failure:
-                print(str(failure)[:10_000], file=answer, flush=True)
-                raise
+        try:
+            # It waits for what a killed worker left, which may take a moment to end, and for another sweep that is
+            # making the same unit.
+            execute.run_all([(Path(job["notebook"]), job["parameters"])], folder, unit=job["label"])
+        except execute.NotebookFailed as failure:
+            print(str(failure)[:10_000], file=answer, flush=True)
+            raise
 
     return execute.guarded(command)
 

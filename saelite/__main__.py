@@ -1,7 +1,8 @@
-"""Check an SAE, or plan a run, in a terminal.
+"""Check an SAE, plan a run, or see to the cache, in a terminal.
 
 ``python -m saelite check CHECKPOINT --layer LAYER`` is the chapter *Check your own SAE*; ``python -m saelite plan``
-says what a run would download, train and need, and does none of it.
+says what a run would download, train and need, and does none of it; ``python -m saelite cache`` says what lies in the
+cache, and clears it.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import time
 import pandas as pd
 import yaml
 
-from saelite import checking, checks, plots, report
+from saelite import checking, checks, housekeeping, plots, report
 from saelite import plan as planning
 from saelite.activations import harvest
 from saelite.comparison import fit
@@ -80,6 +81,16 @@ def plan(options):
     print("\n".join(planning.in_words(planning.plan(**settings))))
 
 
+def cache(options):
+    """Say what lies in the cache, or clear it."""
+    if options.clean is None and options.clean_older is None:
+        print("\n".join(housekeeping.in_words()))
+        return
+    removed, freed, in_use = housekeeping.clean(options.clean or None, options.clean_older or 0.0)
+    left = f"; {in_use} left, since another process is using them" if in_use else ""
+    print(f"Removed {removed} results, {housekeeping.megabytes(freed)}{left}.")
+
+
 SETTINGS = inspect.signature(planning.plan).parameters
 """What a plan is made of; a file of parameters may name more, which a plan does not depend on."""
 
@@ -116,6 +127,12 @@ def main(arguments=None):
             kind = float if name == "tflops" else type(setting.default)
             two.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"default: {setting.default}")
     two.set_defaults(run=plan)
+    three = commands.add_parser("cache", help="what lies in the cache, and clearing it")
+    three.add_argument(
+        "--clean", nargs="*", metavar="KIND", help=f"remove all, or some of: {', '.join(housekeeping.KINDS)}"
+    )
+    three.add_argument("--clean-older", type=float, metavar="DAYS", help="remove only what was not used for so long")
+    three.set_defaults(run=cache)
     words = sys.argv[1:] if arguments is None else arguments
     try:
         checks.no_credentials(**{"The command": words})  # before anything repeats them

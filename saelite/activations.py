@@ -4,15 +4,15 @@ Asking again opens the finished store (`saelite.store`). What a row of text is, 
 is told in `saelite.rows`.
 """
 
-import errno
 import json
 import os
 import shutil
 import time
+import warnings
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import filelock
 import numpy as np
 import safetensors.torch
 import torch
@@ -26,6 +26,7 @@ from saelite.store import ActivationStore
 
 FORMAT = 1  # of a store; part of its key
 CHECKPOINT_SECONDS = 5.0
+ACTIVATIONS = "a store of activations"  # in messages
 
 
 def harvest(
@@ -100,7 +101,6 @@ def harvest(
         "first_tokens": short_hash(json.dumps(tokenise(lm, texts, order[:16])).encode()),  # tells tokenizers apart
     }
     root = Path(folder) if folder is not None else cache.folder() / "activations"
-    root.mkdir(parents=True, exist_ok=True)
     final = root / cache.key(**settings)
     info = getattr(texts, "info", None)
     described = {
@@ -108,15 +108,10 @@ def harvest(
         "text_set": getattr(info, "description", "") or getattr(info, "dataset_name", None) or "given texts",
         "text_licence": getattr(info, "license", "") or "unknown",
     }
-    try:
-        with filelock.FileLock(f"{final}.lock"):  # the system frees it when its holder dies
-            if not final.is_dir():
-                _fill(lm, texts, order, settings, described, final, progress)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise _no_room(root, tokens * lm.d_model * 2) from error
-    return ActivationStore(final)
+    with cache.only_maker(final) as missing:
+        if missing:
+            _fill(lm, texts, order, settings, described, final, progress)
+        return ActivationStore(final)
 
 
 def settings_of(lm: LanguageModel, *, layer, site, tokens, context, batch, drop_positions, seed) -> dict:
@@ -148,35 +143,26 @@ def settings_of(lm: LanguageModel, *, layer, site, tokens, context, batch, drop_
     }
 
 
-def _no_room(root: Path, wanted: int) -> OSError:
-    free = shutil.disk_usage(root).free
-    return OSError(
-        errno.ENOSPC,
-        f"No room on the disk: the activations need {wanted / 1e9:.2f} GB and {free / 1e9:.2f} GB are free. Ask for "
-        "fewer tokens, free some space, or set SAELITE_CACHE to a folder on a larger disk",
-        str(root),
-    )
-
-
 def _fill(lm, texts, order, settings, described, final: Path, progress: bool) -> None:
     """Make the store `final`, from its start or from where a killed run left it."""
     # Not cache.atomic_folder: unlike its temporary folder, this one has a name that a later run finds again.
     partial = final.with_name(final.name + ".partial")
     data_file, rows_file, progress_file = (partial / n for n in ("activations.bin", "rows.safetensors", "done.json"))
-    done = 0
+    done, checksum = 0, 0  # of the batches done, in their order
     if progress_file.is_file():
-        done = json.loads(progress_file.read_text())["batches"]
-        rows = safetensors.torch.load_file(rows_file)
-        ids, row_starts, documents = rows["ids"], rows["row_starts"].numpy(), rows["documents"].numpy()
-    else:
+        try:
+            done, checksum, ids, row_starts, documents = _taken_up(partial, settings, lm.d_model)
+        except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+            words = f"The unfinished activations {final.name} are damaged ({error}): they are made again."
+            warnings.warn(words, stacklevel=3)
+            done, checksum = 0, 0
+    if not done:
         ids, row_starts, documents = cut_into_rows(lm, texts, order, settings)
         shutil.rmtree(partial, ignore_errors=True)
-        wanted = settings["tokens"] * lm.d_model * 2 + 4 * len(ids)
-        if shutil.disk_usage(final.parent).free < wanted:
-            raise _no_room(final.parent, wanted)
+        cache.need_room(final.parent, settings["tokens"] * lm.d_model * 2 + 4 * len(ids), ACTIVATIONS)
         partial.mkdir()
         rows = {"ids": ids, "row_starts": torch.from_numpy(row_starts), "documents": torch.from_numpy(documents)}
-        with cache.atomic_file(rows_file) as temporary:
+        with cache.atomic_file(rows_file, checksums=True) as temporary:
             temporary.write_bytes(safetensors.torch.save(rows))
         with open(data_file, "wb") as file:
             file.truncate(settings["tokens"] * lm.d_model * 2)
@@ -196,12 +182,14 @@ def _fill(lm, texts, order, settings, described, final: Path, progress: bool) ->
         for number in range(done, len(batches)):
             for row, activations in _run(lm, ids, row_starts, batches[number], settings):
                 file.seek(int(first[row]) * lm.d_model * 2)
-                _write_all(file, activations.view(torch.int16).numpy())
+                array = activations.view(torch.int16).numpy()
+                _write_all(file, array)
+                checksum = zlib.crc32(array, checksum)
                 bar.update(len(activations))
             if number + 1 == len(batches) or time.monotonic() - last_checkpoint >= CHECKPOINT_SECONDS:
                 os.fsync(file.fileno())  # the data first, then the record that says it is there
                 with cache.atomic_file(progress_file) as temporary:
-                    temporary.write_text(json.dumps({"batches": number + 1}))
+                    temporary.write_text(json.dumps({"batches": number + 1, "crc32": checksum}))
                 last_checkpoint = time.monotonic()
 
     found = {
@@ -213,8 +201,34 @@ def _fill(lm, texts, order, settings, described, final: Path, progress: bool) ->
     }
     with cache.atomic_file(partial / "record.json") as temporary:
         temporary.write_text(json.dumps({**settings, **described, **found}, indent=1), encoding="utf-8")
-    progress_file.unlink()
+    whole = {"activations.bin", "rows.safetensors", "record.json"}
+    cache.keep_checksums(partial, whole)
     os.replace(partial, final)
+    for path in final.iterdir():  # what a run that is killed before would have gone on from
+        if path.name not in whole | {"checksums.json"}:
+            path.unlink()
+
+
+def _taken_up(partial: Path, settings: dict, d_model: int):
+    """What a killed run left, read again to see that it is what was written.
+
+    Returns the batches done, the checksum of what they gave, and the rows, as `cut_into_rows` gives them.
+    """
+    progress = json.loads((partial / "done.json").read_text())
+    if found := cache.fault(partial / "rows.safetensors"):
+        raise ValueError(found)
+    rows = safetensors.torch.load_file(partial / "rows.safetensors")
+    ids, row_starts, documents = rows["ids"], rows["row_starts"].numpy(), rows["documents"].numpy()
+    first = first_activations(row_starts, kept_positions(settings))
+    checksum, width = 0, d_model * 2
+    batches = like_lengths(np.diff(row_starts), settings["batch"] * settings["context"])
+    with open(partial / "activations.bin", "rb") as file:
+        for row in (row for rows in batches[: progress["batches"]] for row in rows):
+            file.seek(int(first[row]) * width)
+            checksum = zlib.crc32(file.read(int(first[row + 1] - first[row]) * width), checksum)
+    if checksum != progress["crc32"]:
+        raise ValueError("activations.bin is not as it was written")
+    return progress["batches"], checksum, ids, row_starts, documents
 
 
 def like_lengths(lengths: np.ndarray, budget: int) -> list[np.ndarray]:

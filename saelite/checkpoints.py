@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from saelite import activation_functions, baselines
-from saelite.cache import atomic_file, atomic_folder
+from saelite.cache import atomic_file, atomic_folder, fault
 from saelite.sae import SAE
 
 FORMAT = "saelite-1"
@@ -45,7 +45,7 @@ def save(sae, folder, **record):
     """
     if Path(folder).exists():
         raise FileExistsError(f"{folder} exists already; save to another place, or remove it first.")
-    with atomic_folder(folder) as made:
+    with atomic_folder(folder, checksums=True) as made:
         save_file(_tensors(sae), made / "sae.safetensors")
         whole = {"format": FORMAT, "sae": settings(sae), "sha256": _checksum(made)}
         text = json.dumps(whole | record, indent=1)
@@ -92,6 +92,10 @@ def load(folder):
     return sae.eval(), record
 
 
+class Unusable(ValueError):
+    """The state of an unfinished run cannot be read; nothing of it has been taken over."""
+
+
 def save_training(path, run, step):
     """Write the state of an unfinished run of :func:`saelite.training.train` to one file, whole or not at all."""
     tensors = {f"sae.{name}": tensor for name, tensor in _tensors(run.sae).items()}
@@ -100,7 +104,7 @@ def save_training(path, run, step):
         tensors |= {f"optimiser.{number}.{name}": tensor.contiguous() for name, tensor in state.items()}
     plain = {"step": step, "samples": run.samples, "seconds": run.seconds, "history": run.history}
     plain["guess"] = getattr(run.sae.activation, "guess", None)  # where sums begin decides their rounding
-    with atomic_file(path) as made:
+    with atomic_file(path, checksums=True) as made:
         save_file(tensors, made, metadata={"run": json.dumps(plain)})
 
 
@@ -109,12 +113,15 @@ def resume_training(path, run):
     if not Path(path).exists():
         return 0
     try:
+        if found := fault(path):
+            raise OSError(found)
         with safe_open(path, framework="pt") as file:
             plain = json.loads(file.metadata()["run"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
         run.sae.load_state_dict({name[4:]: tensor for name, tensor in tensors.items() if name.startswith("sae.")})
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
-        raise ValueError(f"The unfinished run {path} cannot be used; delete it to start over ({error}).") from error
+        kind = ValueError if isinstance(error, RuntimeError) else Unusable  # that one came while it was taken over
+        raise kind(f"The unfinished run {path} cannot be used; delete it to start over ({error}).") from error
     groups = run.optimiser.state_dict()["param_groups"]
     parameters = [parameter for group in run.optimiser.param_groups for parameter in group["params"]]
     state = {}

@@ -89,12 +89,13 @@ def _remembered(evaluation, sae=None):
         "code": hashlib.sha256(b"".join(file.read_bytes() for file in code)).hexdigest(),
     }
     file = cache.folder() / "tables" / f"{type(evaluation).__name__.lower()}-{cache.key(**made_of)}.parquet"
-    if not file.exists():
-        if sae is None:
-            table = evaluation.references()
-        else:
-            with _lent(sae, "cuda" if torch.cuda.is_available() else "cpu"):
-                table = evaluation(sae)
-        with cache.atomic_file(file) as made:
-            table.to_parquet(made, index=False)
-    return pd.read_parquet(file)
+    with cache.only_maker(file) as missing:
+        if missing:
+            if sae is None:
+                table = evaluation.references()
+            else:
+                with _lent(sae, "cuda" if torch.cuda.is_available() else "cpu"):
+                    table = evaluation(sae)
+            with cache.atomic_file(file, checksums=True) as made:
+                table.to_parquet(made, index=False)
+        return pd.read_parquet(file)

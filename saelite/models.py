@@ -7,7 +7,7 @@ import json
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -357,7 +357,7 @@ def _bfloat16_is_faster(device_type: str) -> bool:
         return False
     machine = cache.key(machine=platform.machine(), cpu=torch.backends.cpu.get_cpu_capability())
     kept = cache.folder() / f"bfloat16-{machine}.json"
-    if kept.is_file():
+    with suppress(OSError, ValueError, KeyError):  # not there, or damaged
         return json.loads(kept.read_text())["faster"]
 
     seconds = {torch.bfloat16: [], torch.float32: []}
@@ -369,7 +369,8 @@ def _bfloat16_is_faster(device_type: str) -> bool:
             left @ right
             times.append(time.perf_counter() - start)
     faster = min(seconds[torch.bfloat16]) < 0.8 * min(seconds[torch.float32])
-    with cache.atomic_file(kept) as made:
+    # where it cannot be kept, timing anew is better than no model
+    with suppress(OSError), cache.atomic_file(kept) as made:
         made.write_text(json.dumps({"faster": faster}))
     return faster
 
@@ -390,14 +391,16 @@ def _smollm2_folder() -> Path:
         package=SMOLLM2_PACKAGE, version=importlib.metadata.version(SMOLLM2_PACKAGE), file=SMOLLM2_FILE, dtype="float16"
     )
     folder = cache.folder() / "models" / f"smollm2-{made_of}"
-    if not folder.is_dir():
-        with cache.atomic_folder(folder) as temporary:
-            AutoTokenizer.from_pretrained(source, gguf_file=SMOLLM2_FILE).save_pretrained(temporary)
-            model = AutoModelForCausalLM.from_pretrained(
-                source,
-                gguf_file=SMOLLM2_FILE,
-                dtype=torch.float16,
-                quantization_config=GgufConfig(gguf_file=SMOLLM2_FILE, dequantize=True),
-            )
-            model.save_pretrained(temporary)
+    with cache.only_maker(folder) as missing:
+        if missing:
+            cache.need_room(folder.parent, 3e8, "the converted model")
+            with cache.atomic_folder(folder, checksums=True) as temporary:
+                AutoTokenizer.from_pretrained(source, gguf_file=SMOLLM2_FILE).save_pretrained(temporary)
+                model = AutoModelForCausalLM.from_pretrained(
+                    source,
+                    gguf_file=SMOLLM2_FILE,
+                    dtype=torch.float16,
+                    quantization_config=GgufConfig(gguf_file=SMOLLM2_FILE, dequantize=True),
+                )
+                model.save_pretrained(temporary)
     return folder

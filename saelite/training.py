@@ -1,10 +1,9 @@
 """Training: one loop for every SAE, whatever its activation function, baseline and start."""
 
 import contextlib
-import errno
 import hashlib
-import shutil
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -204,26 +203,28 @@ def train_or_load(sae, batches, *, progress=True, **settings):
         raise ValueError("The processes were asked for different SAEs; give all of them the same settings and data.")
     folder = cache.folder() / "saes" / key
     # of the processes that train one SAE together, the first speaks for all; the others wait for its word
-    with cache.only_maker(folder) if parallel.leads() else contextlib.nullcontext():
-        if parallel.first(folder.exists()):
+    with cache.only_maker(folder) if parallel.leads() else contextlib.nullcontext(False) as missing:
+        if not parallel.first(missing):
             loaded, record = checkpoints.load(folder)
             sae.load_state_dict(loaded.state_dict())
             sae.eval()
             return pd.DataFrame(record["history"])
-        wanted = 5 * sum(tensor.nbytes for tensor in sae.state_dict().values())  # the SAE, and a checkpoint twice
-        if shutil.disk_usage(cache.folder()).free < wanted:
-            raise OSError(
-                errno.ENOSPC,
-                f"No room on the disk: training {describe(sae)} needs {wanted / 1e9:.1f} GB in the cache folder. "
-                "Free some space, or set SAELITE_CACHE to a folder on a larger disk",
-                str(cache.folder()),
-            )
         unfinished = folder.with_suffix(".run")
-        history = train(sae, batches, checkpoint=unfinished, progress=progress, **settings)
         if parallel.leads():
-            with contextlib.suppress(FileExistsError):  # another run was asked for the same, and was first
+            wanted = 5 * sum(tensor.nbytes for tensor in sae.state_dict().values())  # the SAE, and a checkpoint twice
+            cache.need_room(folder.parent, wanted, f"training {describe(sae)}")
+        try:
+            history = train(sae, batches, checkpoint=unfinished, progress=progress, **settings)
+        except checkpoints.Unusable as error:
+            warnings.warn(f"Training {describe(sae)} starts over, since a file is damaged. {error}", stacklevel=2)
+            if parallel.leads():
+                cache.remove(unfinished)
+            parallel.wait()
+            history = train(sae, batches, checkpoint=unfinished, progress=progress, **settings)
+        if parallel.leads():
+            with contextlib.suppress(FileExistsError):  # on a disk with no locks another run may have been first
                 checkpoints.save(sae, folder, made_of=made_of, history=history.to_dict("records"))
-            unfinished.unlink(missing_ok=True)
+            cache.remove(unfinished)
         parallel.wait()
         return history
 

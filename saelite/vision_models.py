@@ -270,27 +270,34 @@ def harvest_images(
     }
     root = Path(folder) if folder is not None else cache.folder() / "activations"
     final = root / cache.key(**settings)
-    if not final.is_dir():
-        with cache.atomic_folder(final) as made, open(made / "activations.bin", "wb") as file:
-            quiet = {} if progress else {"disable": True}  # unset, the variable TQDM_DISABLE has a say
-            for start in tqdm(range(0, len(images), BATCH), desc=f"block {layer}", unit_scale=BATCH, **quiet):
-                pictures = images[start : start + BATCH]["image"]
-                pixels = vm.prepare([picture.convert("RGB") for picture in pictures])
-                kept = read_places(vm, pixels, layer)[0].half().cpu()
-                if not kept.isfinite().all():
-                    raise ValueError(
-                        f"The output of block {layer} of {vm.name!r} is not finite in float16: read another block."
-                    )
-                file.write(kept.contiguous().numpy().tobytes())
-            rows = {
-                "ids": torch.arange(places, dtype=torch.int32).repeat(len(images)),  # a place stands where a token does
-                "row_starts": torch.arange(len(images) + 1) * places,
-                "documents": torch.arange(len(images)),
-            }
-            (made / "rows.safetensors").write_bytes(safetensors.torch.save(rows))
-            described = {"model_name": vm.name, "text_set": images.info.description or "given images"}
-            (made / "record.json").write_text(json.dumps(settings | described, indent=1), encoding="utf-8")
-    return ActivationStore(final)
+    with cache.only_maker(final) as missing:
+        if missing:
+            cache.need_room(root, settings["tokens"] * d_in * 2, "a store of activations")
+            _fill(vm, images, settings, final, progress)
+        return ActivationStore(final)
+
+
+def _fill(vm, images, settings, final, progress):
+    layer, places = settings["layer"], settings["context"]
+    with cache.atomic_folder(final, checksums=True) as made, open(made / "activations.bin", "wb") as file:
+        quiet = {} if progress else {"disable": True}  # unset, the variable TQDM_DISABLE has a say
+        for start in tqdm(range(0, len(images), BATCH), desc=f"block {layer}", unit_scale=BATCH, **quiet):
+            pictures = images[start : start + BATCH]["image"]
+            pixels = vm.prepare([picture.convert("RGB") for picture in pictures])
+            kept = read_places(vm, pixels, layer)[0].half().cpu()
+            if not kept.isfinite().all():
+                raise ValueError(
+                    f"The output of block {layer} of {vm.name!r} is not finite in float16: read another block."
+                )
+            file.write(kept.contiguous().numpy().tobytes())
+        rows = {
+            "ids": torch.arange(places, dtype=torch.int32).repeat(len(images)),  # a place stands where a token does
+            "row_starts": torch.arange(len(images) + 1) * places,
+            "documents": torch.arange(len(images)),
+        }
+        (made / "rows.safetensors").write_bytes(safetensors.torch.save(rows))
+        described = {"model_name": vm.name, "text_set": images.info.description or "given images"}
+        (made / "record.json").write_text(json.dumps(settings | described, indent=1), encoding="utf-8")
 
 
 def _hash(images):

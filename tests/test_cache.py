@@ -1,5 +1,7 @@
 """Results are named by their settings and are on disk whole or not at all."""
 
+import contextlib
+import errno
 import os
 import subprocess
 import sys
@@ -80,14 +82,103 @@ def test_leftovers_of_a_killed_run_are_cleared_once_old(tmp_path):
     assert not old.exists() and live.exists()
 
 
+@pytest.mark.parametrize("damage", ["cut", "flipped", "longer", "gone", "sums"])
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_is_damaged_is_named_and_made_again(tmp_path, kind, damage):
+    whole = bytes(range(256)) * 20
+    made = tmp_path / "made"
+
+    def make():
+        if kind == "folder":
+            with cache.atomic_folder(made, checksums=True) as folder:
+                (folder / "below").mkdir()
+                (folder / "below" / "inside").write_bytes(whole)
+        else:
+            with cache.atomic_file(made, checksums=True) as file:
+                file.write_bytes(whole)
+
+    make()
+    with cache.only_maker(made) as missing:
+        assert not missing
+    inside = made / "below" / "inside" if kind == "folder" else made
+    sums = made / "checksums.json" if kind == "folder" else tmp_path / "made.checksum"
+    flipped = bytearray(whole)
+    flipped[1234] ^= 1
+    match damage:
+        case "cut":
+            inside.write_bytes(whole[:-1])
+        case "flipped":
+            inside.write_bytes(flipped)
+        case "longer":
+            inside.write_bytes(whole + b"1")
+        case "gone":
+            inside.unlink()
+        case "sums":
+            sums.write_text('{"')
+    told = contextlib.nullcontext() if (kind, damage) == ("file", "gone") else pytest.warns(match="made.* is damaged")
+    with told, cache.only_maker(made) as missing:
+        assert missing and not made.exists()
+        make()
+    assert cache.fault(made) is None and inside.read_bytes() == whole
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".tmp-")]
+
+
+def test_what_has_no_checksums_passes(tmp_path):
+    with cache.atomic_folder(tmp_path / "older") as folder:
+        (folder / "inside").write_text("a")
+    with cache.only_maker(tmp_path / "older") as missing:
+        assert not missing
+
+
+def test_what_a_killed_run_left_is_cleared_by_the_next_that_holds_the_lock(tmp_path):
+    (tmp_path / ".tmp-0123abcd-made").mkdir()
+    (tmp_path / ".tmp-0123abcd-made.run").touch()
+    (tmp_path / ".tmp-0123abcd-other").touch()
+    with cache.only_maker(tmp_path / "made"):
+        pass
+    assert [name for name in os.listdir(tmp_path) if name.startswith(".tmp-")] == [".tmp-0123abcd-other"]
+
+
+def test_a_cache_that_cannot_be_written_to_is_read_and_what_is_missing_is_refused(tmp_path, monkeypatch):
+    with cache.atomic_file(tmp_path / "made", checksums=True) as file:
+        file.write_text("whole")
+
+    def refuse(self, *arguments, **named):
+        raise OSError(errno.EROFS, "Read-only file system", self.lock_file)
+
+    monkeypatch.setattr(cache.filelock.FileLock, "acquire", refuse)
+    with cache.only_maker(tmp_path / "made") as missing:
+        assert not missing
+    message = "missing has to be made .it is not there.*set SAELITE_CACHE"
+    with pytest.raises(OSError, match=message) as caught, cache.only_maker(tmp_path / "missing"):
+        pass
+    assert caught.value.errno == errno.EROFS
+    (tmp_path / "made").write_text("whose")
+    message = "made has to be made .made is not as it was written"
+    with pytest.raises(OSError, match=message), cache.only_maker(tmp_path / "made"):
+        pass
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), RuntimeError("I/O error: full (os error 28)")])
+def test_a_full_disk_is_said_in_words_and_nothing_is_left(tmp_path, error):
+    for making in (cache.atomic_file, cache.atomic_folder, cache.only_maker):
+        message = "No room on the disk for .*/result.*SAELITE_CACHE"
+        with pytest.raises(OSError, match=message) as caught, making(tmp_path / "result"):
+            raise error
+        assert caught.value.errno == errno.ENOSPC
+    assert os.listdir(tmp_path) == ["result.lock"]
+    with pytest.raises(OSError, match="No room on the disk: a test needs .* GB"):
+        cache.need_room(tmp_path, 1e18, "a test")
+
+
 MAKER = """
 import sys, time
 from pathlib import Path
 from saelite import cache
 made = Path(sys.argv[1])
-with cache.only_maker(made):
+with cache.only_maker(made) as missing:
     print("in", flush=True)
-    if not made.exists():
+    if missing:
         sys.stdin.readline()
         made.write_text("whole")
         print("made", flush=True)
