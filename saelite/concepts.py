@@ -101,7 +101,7 @@ def load_concepts(tasks=tuple(CREDITS), *, per_label=150, seed=0, column="text",
         tasks = [tasks]
     if per_label < sum(FEWEST.values()):
         raise ValueError(f"per_label={per_label} leaves too few texts: give {sum(FEWEST.values())} or more.")
-    if not tasks or len(set(tasks)) < len(tasks):
+    if not tasks or not all(isinstance(task, str) for task in tasks) or len(set(tasks)) < len(tasks):
         raise ValueError("Name one or more tasks, each once.")
     embedded = {
         "profession": _professions,
