@@ -91,6 +91,7 @@ checks.training(samples=samples, batch_size=batch_size, lr=lr, seed=seed)
 checks.between(-1, 1, threshold=threshold)
 checks.whole(2, test_samples=test_samples)
 runs = reference_run(reference, "synthetic_recovery", "synthetic_curves")
+long = reference_run(longer, "synthetic_recovery", "synthetic_curves")
 known = {
     "constant": constant_probabilities(n_features, l0),
     "variable": log_uniform_probabilities(n_features, seed=seed),
@@ -415,7 +416,6 @@ Markdown(text)
 # **Before you look:** will BatchTopK in the constant setting have left zero by the end?
 
 # %%
-long = reference_run(longer)
 Markdown(long.label or "The longer runs were left out of this run.")
 
 # %%

@@ -47,7 +47,6 @@ seed: int = 0  # seed of the random directions
 spliced_tokens: int = 3000  # held-out tokens that the model predicts with the reconstruction in place
 margin: float = 0.02  # a difference in a share smaller than this is of no interest
 reference: str = "../book/results/reconstruction"  # folder of reference runs to show, made by book/sweep.py; empty leaves them out
-wider: str = "../book/results/reconstruction_wide"  # folder of the reference runs at another width to show; empty leaves them out
 
 # %%
 import os
@@ -323,42 +322,6 @@ if runs:
         place = gap.idxmin()
         lines.append(f"- **{metric}**: the smallest lead of a trained SAE over its Soft-Frozen Decoder is {gap.min():+.3f} ({place[0]}, L0 {place[1]}), the largest {gap.max():+.3f} ({', L0 '.join(map(str, gap.idxmax()))}).")
 Markdown("\n".join(lines) + ("\n\nFrom one seed. On synthetic data TopK was far ahead of BatchTopK in features recovered; here nobody knows the features, and these two scores are all that can be compared." if lines else ""))
-
-# %% [markdown]
-# ## A wider dictionary, three seeds
-#
-# All of the above is from one random start, and with 8 latents a dimension. The paper has 32. Does a wider dictionary help random directions, which then lie closer together, more
-# than it helps learned ones? And would another start have told another story? These runs have twice the width and three {term}`seeds <seed>`; a seed changes the start and the order of the
-# activations, the texts stay. Look at how far the dots of one variant lie apart, and compare with the distance between variants.
-
-# %% tags=["hide-input"]
-wide_runs = reference_run(wider)
-Markdown(wide_runs.label or "This edition holds no runs at another width.")
-
-# %% mystnb={"image": {"alt": "Two panels, explained variance and loss recovered: for each variant a dot for each seed and architecture. The table below gives the numbers."}, "figure": {"name": "fig-wide", "caption": "Reference runs at expansion 16: a dot for each seed."}}
-if wide_runs:
-    at_width = wide_runs.tables["reconstruction"]
-    at_width = at_width[at_width["metric"].isin([EV, RECOVERED_MEAN])]
-    plots.scores_by_seed(at_width)
-
-# %% tags=["hide-input"]
-if wide_runs:
-    over_seeds = at_width.groupby(["metric", "architecture", "baseline"], sort=False)["score"]
-    display(show(over_seeds.agg(mean="mean", lowest="min", highest="max", seeds="count").reset_index()))
-
-# %% tags=["hide-input"]
-lines = []
-if wide_runs:
-    for (metric, architecture), rows in at_width.groupby(["metric", "architecture"], sort=False):
-        by_seed = rows.pivot(index="seed", columns="baseline", values="score")
-        nearest = by_seed.drop(columns="fully trained").mean().idxmax()
-        lead = by_seed["fully trained"] - by_seed[nearest]
-        spread = (by_seed.max() - by_seed.min()).max()
-        lines.append(
-            f"- **{metric}**, {architecture}: fully trained {by_seed['fully trained'].mean():.3f}; nearest is {nearest}, behind by {lead.min():+.3f} to "
-            f"{lead.max():+.3f} over {len(lead)} seeds; the seeds of one variant lie at most {spread:.3f} apart."
-        )
-Markdown("\n".join(lines))
 
 # %%
 results = Path(os.environ.get("SAELITE_RESULTS", "results"))

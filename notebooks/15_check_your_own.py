@@ -85,6 +85,7 @@ checks.training(tokens=tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed
 checks.whole(0, documents=documents)
 checks.above(0, scale=scale)
 checks.between(0, 1e9, minutes=minutes)
+other = reference_run(reference, "check_card")
 lm, corpus = load_model(model), load_texts(texts, limit=documents or None)
 check_layer(lm, layer, site, harvest_context)
 given = {
@@ -219,7 +220,6 @@ Markdown("\n".join(f"- `{path.parent.name}/{path.name}`, {path.stat().st_size / 
 # might have published too early. In the table compare it with *trained here* first, then with the baselines.
 
 # %% tags=["hide-input"]
-other = reference_run(reference)
 Markdown(other.label or "The reference run was left out of this run.")
 
 # %%
