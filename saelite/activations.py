@@ -19,7 +19,7 @@ import torch
 import transformers
 from tqdm import tqdm
 
-from saelite import cache
+from saelite import atomic, cache, checksums, disk
 from saelite.models import SITES, LanguageModel, check_layer, fingerprint, read_layer, site_of
 from saelite.rows import cut_into_rows, first_activations, hash_texts, kept_positions, kept_upto, short_hash, tokenise
 from saelite.store import ActivationStore
@@ -145,7 +145,7 @@ def settings_of(lm: LanguageModel, *, layer, site, tokens, context, batch, drop_
 
 def _fill(lm, texts, order, settings, described, final: Path, progress: bool) -> None:
     """Make the store `final`, from its start or from where a killed run left it."""
-    # Not cache.atomic_folder: unlike its temporary folder, this one has a name that a later run finds again.
+    # Not an atomic_folder: unlike its temporary folder, this one has a name that a later run finds again.
     partial = final.with_name(final.name + ".partial")
     data_file, rows_file, progress_file = (partial / n for n in ("activations.bin", "rows.safetensors", "done.json"))
     done, checksum = 0, 0  # of the batches done, in their order
@@ -159,10 +159,10 @@ def _fill(lm, texts, order, settings, described, final: Path, progress: bool) ->
     if not done:
         ids, row_starts, documents = cut_into_rows(lm, texts, order, settings)
         shutil.rmtree(partial, ignore_errors=True)
-        cache.need_room(final.parent, settings["tokens"] * lm.d_model * 2 + 4 * len(ids), ACTIVATIONS)
+        disk.need_room(final.parent, settings["tokens"] * lm.d_model * 2 + 4 * len(ids), ACTIVATIONS)
         partial.mkdir()
         rows = {"ids": ids, "row_starts": torch.from_numpy(row_starts), "documents": torch.from_numpy(documents)}
-        with cache.atomic_file(rows_file, checksums=True) as temporary:
+        with atomic.atomic_file(rows_file, checksums=True) as temporary:
             temporary.write_bytes(safetensors.torch.save(rows))
         with open(data_file, "wb") as file:
             file.truncate(settings["tokens"] * lm.d_model * 2)
@@ -188,7 +188,7 @@ def _fill(lm, texts, order, settings, described, final: Path, progress: bool) ->
                 bar.update(len(activations))
             if number + 1 == len(batches) or time.monotonic() - last_checkpoint >= CHECKPOINT_SECONDS:
                 os.fsync(file.fileno())  # the data first, then the record that says it is there
-                with cache.atomic_file(progress_file) as temporary:
+                with atomic.atomic_file(progress_file) as temporary:
                     temporary.write_text(json.dumps({"batches": number + 1, "crc32": checksum}))
                 last_checkpoint = time.monotonic()
 
@@ -199,10 +199,10 @@ def _fill(lm, texts, order, settings, described, final: Path, progress: bool) ->
         "dropped": int(row_starts[-1]) - settings["tokens"],  # positions run but not kept
         **_norms(data_file, settings, lm.d_model),
     }
-    with cache.atomic_file(partial / "record.json") as temporary:
+    with atomic.atomic_file(partial / "record.json") as temporary:
         temporary.write_text(json.dumps({**settings, **described, **found}, indent=1), encoding="utf-8")
     whole = {"activations.bin", "rows.safetensors", "record.json"}
-    cache.keep_checksums(partial, whole)
+    atomic.keep_checksums(partial, whole)
     os.replace(partial, final)
     for path in final.iterdir():  # what a run that is killed before would have gone on from
         if path.name not in whole | {"checksums.json"}:
@@ -215,7 +215,7 @@ def _taken_up(partial: Path, settings: dict, d_model: int):
     Returns the batches done, the checksum of what they gave, and the rows, as `cut_into_rows` gives them.
     """
     progress = json.loads((partial / "done.json").read_text())
-    if found := cache.fault(partial / "rows.safetensors"):
+    if found := checksums.fault(partial / "rows.safetensors"):
         raise ValueError(found)
     rows = safetensors.torch.load_file(partial / "rows.safetensors")
     ids, row_starts, documents = rows["ids"], rows["row_starts"].numpy(), rows["documents"].numpy()

@@ -9,7 +9,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from saelite import activation_functions, baselines
-from saelite.cache import atomic_file, atomic_folder, fault
+from saelite.atomic import atomic_file, atomic_folder
+from saelite.checksums import fault
 from saelite.sae import SAE
 
 FORMAT = "saelite-1"

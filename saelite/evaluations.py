@@ -30,7 +30,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from saelite import cache
+from saelite import atomic, cache
 
 
 def over(saes, evaluation, *, progress=True):
@@ -96,6 +96,6 @@ def _remembered(evaluation, sae=None):
             else:
                 with _lent(sae, "cuda" if torch.cuda.is_available() else "cpu"):
                     table = evaluation(sae)
-            with cache.atomic_file(file, checksums=True) as made:
+            with atomic.atomic_file(file, checksums=True) as made:
                 table.to_parquet(made, index=False)
         return pd.read_parquet(file)

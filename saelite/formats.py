@@ -31,7 +31,7 @@ from safetensors.torch import load_file, save_file
 
 from saelite import checkpoints, checks
 from saelite.activation_functions import BatchTopK, JumpReLU, Matryoshka, ReLU, TopK
-from saelite.cache import atomic_folder
+from saelite.atomic import atomic_folder
 from saelite.sae import SAE, check_finite
 
 WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec")

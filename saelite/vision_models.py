@@ -20,7 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 from transformers import AutoImageProcessor, AutoModel
 
-from saelite import cache, checks
+from saelite import atomic, cache, checks, disk
 from saelite.models import layers, no_progress_bars, output_of
 from saelite.store import ActivationStore
 
@@ -272,14 +272,14 @@ def harvest_images(
     final = root / cache.key(**settings)
     with cache.only_maker(final) as missing:
         if missing:
-            cache.need_room(root, settings["tokens"] * d_in * 2, "a store of activations")
+            disk.need_room(root, settings["tokens"] * d_in * 2, "a store of activations")
             _fill(vm, images, settings, final, progress)
         return ActivationStore(final)
 
 
 def _fill(vm, images, settings, final, progress):
     layer, places = settings["layer"], settings["context"]
-    with cache.atomic_folder(final, checksums=True) as made, open(made / "activations.bin", "wb") as file:
+    with atomic.atomic_folder(final, checksums=True) as made, open(made / "activations.bin", "wb") as file:
         quiet = {} if progress else {"disable": True}  # unset, the variable TQDM_DISABLE has a say
         for start in tqdm(range(0, len(images), BATCH), desc=f"block {layer}", unit_scale=BATCH, **quiet):
             pictures = images[start : start + BATCH]["image"]

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from saelite import cache
+from saelite import atomic, cache, checksums, disk
 
 
 def test_folder_is_the_one_the_environment_names(tmp_path, monkeypatch):
@@ -40,10 +40,10 @@ def test_key_refuses_what_is_not_json_by_name(value):
 
 
 def test_folder_and_file_appear_only_when_whole(tmp_path):
-    with cache.atomic_folder(tmp_path / "result") as folder:
+    with atomic.atomic_folder(tmp_path / "result") as folder:
         (folder / "inside").write_text("a")
         assert not (tmp_path / "result").exists()
-    with cache.atomic_file(tmp_path / "table.csv") as file:
+    with atomic.atomic_file(tmp_path / "table.csv") as file:
         file.write_text("b")
         assert file.suffix == ".csv" and not (tmp_path / "table.csv").exists()
     assert (tmp_path / "result" / "inside").read_text() == "a"
@@ -53,10 +53,10 @@ def test_folder_and_file_appear_only_when_whole(tmp_path):
 
 def test_failure_leaves_what_was_there_and_nothing_else(tmp_path):
     (tmp_path / "table.csv").write_text("before")
-    with pytest.raises(ZeroDivisionError), cache.atomic_file(tmp_path / "table.csv") as file:
+    with pytest.raises(ZeroDivisionError), atomic.atomic_file(tmp_path / "table.csv") as file:
         file.write_text("half")
         raise ZeroDivisionError
-    with pytest.raises(ZeroDivisionError), cache.atomic_folder(tmp_path / "result") as folder:
+    with pytest.raises(ZeroDivisionError), atomic.atomic_folder(tmp_path / "result") as folder:
         (folder / "inside").write_text("half")
         raise ZeroDivisionError
     assert os.listdir(tmp_path) == ["table.csv"]
@@ -64,9 +64,9 @@ def test_failure_leaves_what_was_there_and_nothing_else(tmp_path):
 
 
 def test_of_two_that_race_for_a_folder_the_first_to_finish_stays(tmp_path):
-    with cache.atomic_folder(tmp_path / "result") as ours:
+    with atomic.atomic_folder(tmp_path / "result") as ours:
         (ours / "inside").write_text("ours")
-        with cache.atomic_folder(tmp_path / "result") as theirs:
+        with atomic.atomic_folder(tmp_path / "result") as theirs:
             (theirs / "inside").write_text("theirs")
     assert (tmp_path / "result" / "inside").read_text() == "theirs"
     assert os.listdir(tmp_path) == ["result"]
@@ -76,8 +76,8 @@ def test_leftovers_of_a_killed_run_are_cleared_once_old(tmp_path):
     old, live = tmp_path / ".tmp-0123abcd-result", tmp_path / ".tmp-89abcdef-result"
     old.mkdir()
     live.mkdir()
-    os.utime(old, (0, time.time() - 2 * cache.STALE_AFTER))
-    with cache.atomic_folder(tmp_path / "result"):
+    os.utime(old, (0, time.time() - 2 * atomic.STALE_AFTER))
+    with atomic.atomic_folder(tmp_path / "result"):
         pass
     assert not old.exists() and live.exists()
 
@@ -90,11 +90,11 @@ def test_what_is_damaged_is_named_and_made_again(tmp_path, kind, damage):
 
     def make():
         if kind == "folder":
-            with cache.atomic_folder(made, checksums=True) as folder:
+            with atomic.atomic_folder(made, checksums=True) as folder:
                 (folder / "below").mkdir()
                 (folder / "below" / "inside").write_bytes(whole)
         else:
-            with cache.atomic_file(made, checksums=True) as file:
+            with atomic.atomic_file(made, checksums=True) as file:
                 file.write_bytes(whole)
 
     make()
@@ -119,12 +119,12 @@ def test_what_is_damaged_is_named_and_made_again(tmp_path, kind, damage):
     with told, cache.only_maker(made) as missing:
         assert missing and not made.exists()
         make()
-    assert cache.fault(made) is None and inside.read_bytes() == whole
+    assert checksums.fault(made) is None and inside.read_bytes() == whole
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".tmp-")]
 
 
 def test_what_has_no_checksums_passes(tmp_path):
-    with cache.atomic_folder(tmp_path / "older") as folder:
+    with atomic.atomic_folder(tmp_path / "older") as folder:
         (folder / "inside").write_text("a")
     with cache.only_maker(tmp_path / "older") as missing:
         assert not missing
@@ -140,7 +140,7 @@ def test_what_a_killed_run_left_is_cleared_by_the_next_that_holds_the_lock(tmp_p
 
 
 def test_a_cache_that_cannot_be_written_to_is_read_and_what_is_missing_is_refused(tmp_path, monkeypatch):
-    with cache.atomic_file(tmp_path / "made", checksums=True) as file:
+    with atomic.atomic_file(tmp_path / "made", checksums=True) as file:
         file.write_text("whole")
 
     def refuse(self, *arguments, **named):
@@ -161,14 +161,14 @@ def test_a_cache_that_cannot_be_written_to_is_read_and_what_is_missing_is_refuse
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), RuntimeError("I/O error: full (os error 28)")])
 def test_a_full_disk_is_said_in_words_and_nothing_is_left(tmp_path, error):
-    for making in (cache.atomic_file, cache.atomic_folder, cache.only_maker):
+    for making in (atomic.atomic_file, atomic.atomic_folder, cache.only_maker):
         message = "No room on the disk for .*/result.*SAELITE_CACHE"
         with pytest.raises(OSError, match=message) as caught, making(tmp_path / "result"):
             raise error
         assert caught.value.errno == errno.ENOSPC
     assert os.listdir(tmp_path) == ["result.lock"]
     with pytest.raises(OSError, match="No room on the disk: a test needs .* GB"):
-        cache.need_room(tmp_path, 1e18, "a test")
+        disk.need_room(tmp_path, 1e18, "a test")
 
 
 MAKER = """

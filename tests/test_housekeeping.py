@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from saelite import cache, housekeeping
+from saelite import atomic, cache, housekeeping
 from saelite.__main__ import main
 
 KEYS = [f"{i:016x}" for i in range(3)]
@@ -19,9 +19,9 @@ def filled(tmp_path, monkeypatch):
     monkeypatch.setenv("SAELITE_CACHE", str(folder))
     for kind, sizes in {"activations": [1000, 2000], "saes": [300]}.items():
         for key, size in zip(KEYS, sizes, strict=False):
-            with cache.only_maker(folder / kind / key), cache.atomic_folder(folder / kind / key) as made:
+            with cache.only_maker(folder / kind / key), atomic.atomic_folder(folder / kind / key) as made:
                 (made / "data.bin").write_bytes(b"1" * size)
-    with cache.atomic_file(folder / "tables" / f"probing-{KEYS[0]}.parquet", checksums=True) as made:
+    with atomic.atomic_file(folder / "tables" / f"probing-{KEYS[0]}.parquet", checksums=True) as made:
         made.write_bytes(b"1" * 40)
     (folder / "saes" / f"{KEYS[1]}.run").write_bytes(b"1" * 70)
     (folder / "saes" / f".tmp-0123abcd-{KEYS[2]}.run").write_bytes(b"1" * 10)
