@@ -216,7 +216,7 @@ Markdown("\n".join(f"- `{path.parent.name}/{path.name}`, {path.stat().st_size / 
 #
 # What was checked above was trained by this book's own code, and a check that passes its maker's work proves little. So SAELens trained a {term}`BatchTopK` SAE on the same
 # activations, three passes long, with its own trainer and settings (`benchmarks/train_with_saelens.py`), and this notebook checked it. Its learning rate is meant for far longer
-# runs than three passes over a few hundred thousand activations, so this is what a short run gives, and no verdict on SAELens. That makes it a good case: an SAE that somebody
+# runs than three passes over a few hundred thousand activations, so this shows a short run, not what SAELens can do. That makes it a good case: an SAE that somebody
 # might have published too early. In the table compare it with *trained here* first, then with the baselines.
 
 # %% tags=["hide-input"]

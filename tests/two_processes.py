@@ -157,8 +157,8 @@ def cached(folder, kill=False):
 
 
 def kept(folder):
-    """What the cache of SAEs holds, but for the files that locks hang on."""
-    return sorted(name for name in os.listdir(f"{folder}/cache/saes") if not name.endswith(".lock"))
+    """What the cache of SAEs holds, but for checksums and the files that locks hang on."""
+    return sorted(name for name in os.listdir(f"{folder}/cache/saes") if not name.endswith((".lock", ".checksum")))
 
 
 def killed(folder):
