@@ -202,14 +202,17 @@ def train_or_load(sae, batches, *, progress=True, **settings):
     if not parallel.agree(int(key[:15], 16)):
         raise ValueError("The processes were asked for different SAEs; give all of them the same settings and data.")
     folder = cache.folder() / "saes" / key
+    unfinished = folder.with_suffix(".run")
     # of the processes that train one SAE together, the first speaks for all; the others wait for its word
     with cache.only_maker(folder) if parallel.leads() else contextlib.nullcontext(False) as missing:
         if not parallel.first(missing):
             loaded, record = checkpoints.load(folder)
             sae.load_state_dict(loaded.state_dict())
             sae.eval()
+            if parallel.leads():
+                with contextlib.suppress(OSError):  # such as a cache that can only be read
+                    cache.remove(unfinished)  # a run that was killed between its last two steps left it
             return pd.DataFrame(record["history"])
-        unfinished = folder.with_suffix(".run")
         if parallel.leads():
             wanted = 5 * sum(tensor.nbytes for tensor in sae.state_dict().values())  # the SAE, and a checkpoint twice
             disk.need_room(folder.parent, wanted, f"training {describe(sae)}")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from grid import ACTIVATIONS, BASELINES
 
-from saelite import checkpoints
+from saelite import cache, checkpoints
 from saelite.activation_functions import BatchTopK, JumpReLU, ReLU, TopK
 from saelite.baselines import SoftFrozenDecoder
 from saelite.initialisation import cov
@@ -186,7 +186,10 @@ def test_train_or_load(monkeypatch):
     history = train_or_load(first, batches, lr=1e-3, progress=False)
     monkeypatch.setattr("saelite.training.train", lambda *args, **kwargs: pytest.fail("trained again"))
     again = SAE(16, 64, BatchTopK(5))
+    (kept,) = (cache.folder() / "saes").glob("*/")
+    kept.with_suffix(".run").write_bytes(b"of a run that was killed between its last two steps")
     assert train_or_load(again, batches, lr=1e-3, progress=False).equals(history)
+    assert not kept.with_suffix(".run").exists()
     for name, tensor in first.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
     frozen, turned = SAE(16, 64, BatchTopK(5)), SAE(16, 64, BatchTopK(5))
