@@ -208,7 +208,7 @@ HTML(contexts_html(columns, CREDITS.get(texts, texts)))
 
 # %%
 written = report.write(results / "check", name, about=about, notes=notes, card=card, figure=figure, against=checking.YOURS)
-card[report.COLUMNS].to_json(results / "check_card.json", orient="records", indent=1)
+card.to_json(results / "check_card.json", orient="records", indent=1)
 Markdown("\n".join(f"- `{path.parent.name}/{path.name}`, {path.stat().st_size / 1000:.0f} kB" for path in written))
 
 # %% [markdown]

@@ -26,7 +26,7 @@ def in_words(card, against):
     Parameters
     ----------
     card : pandas.DataFrame
-        From :func:`saelite.scorecard.scorecard`.
+        From :func:`saelite.scorecard.scorecard`, or only its `COLUMNS`, which do not say what a floor is.
     against : str
         The name of that SAE.
 
@@ -37,7 +37,8 @@ def in_words(card, against):
     said = []
     for metric, rows in card.groupby("metric", sort=False):
         own, others = rows[rows["baseline"] == against].iloc[0], rows[rows["baseline"] != against]
-        floor = "" if own["floor"] != own["floor"] else f", floor {own['floor']:.2f} ({own['floor_is']})"
+        of = f" ({own['floor_is']})" if "floor_is" in card else ""
+        floor = "" if own["floor"] != own["floor"] else f", floor {own['floor']:.2f}{of}"
         said.append(
             f"{metric}: {own['score']:.2f} [{own['low']:.2f}, {own['high']:.2f}]{floor}. "
             + "; ".join(f"{row.baseline} {row.score:.2f}, {row.verdict}" for row in others.itertuples())
