@@ -23,6 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from saelite import checks
 from saelite.activations import harvest
 from saelite.concepts import binary_concepts
 from saelite.models import check_layer
@@ -66,7 +67,7 @@ class Probing:
     Raises
     ------
     ValueError
-        If a task has one class, `k` is not a number of the model's dimensions, or the layer or context does not fit.
+        If a task has one class, a `k` is no number of the model's dimensions, or the layer or context does not fit.
     """
 
     paired = True
@@ -75,9 +76,8 @@ class Probing:
         self, lm, concepts, *, layer, site="residual", context=64, k=(1, 2, 5, 20), draws=5, seed=0, progress=True,
     ):  # fmt: skip
         check_layer(lm, layer, site)
+        checks.whole(1, lm.d_model, k=k)
         self.k = sorted(set(k))
-        if not self.k or self.k[0] < 1 or self.k[-1] > lm.d_model:
-            raise ValueError(f"k={list(k)} must be numbers from 1 to {lm.d_model}, the width of {lm.name!r}.")
         if context < SHORTEST_CONTEXT or draws < 1:
             raise ValueError(
                 f"context={context} must be at least {SHORTEST_CONTEXT}, and draws={draws} at least 1 for a floor."
