@@ -94,6 +94,6 @@ def _each(fits, must, settings):
         for number in value if several else [value]:
             is_number = isinstance(number, Real) and not isinstance(number, bool) and math.isfinite(number)
             if not is_number or not fits(number):
-                raise ValueError(f"{'Each of ' if several else ''}{name}={value!r} must be {must}.")
+                raise ValueError(f"{name}={value!r} must be {must}{', each of them' if several else ''}.")
         if several and not value:
             raise ValueError(f"{name}=[] is empty: it must hold one number or more, each {must}.")

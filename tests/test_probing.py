@@ -164,7 +164,7 @@ def test_bad_input_is_refused_before_the_model_runs(monkeypatch):
     monkeypatch.setattr("saelite.probing.harvest", None)
     with pytest.raises(ValueError, match="'letters' has 1 label"):
         made(texts=labelled(["a"]))
-    with pytest.raises(ValueError, match="Each of k=.* number from 1 to 16"):
+    with pytest.raises(ValueError, match="k=.* number from 1 to 16, each"):
         made(k=(1, 17))
     with pytest.raises(ValueError, match="k=.* is empty"):
         made(k=())
