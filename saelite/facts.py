@@ -19,6 +19,7 @@ from saelite.models import LanguageModel
 
 CONTINENTS = {
     "AF": "Africa",
+    "AN": "Antarctica",
     "AS": "Asia",
     "EU": "Europe",
     "NA": "North America",
