@@ -14,6 +14,7 @@ import filelock
 
 from saelite import cache
 
+# The folders in the cache, and what they hold. All of it is made again when it is asked for.
 KINDS = {
     "activations": "harvested activations",
     "saes": "trained SAEs",
@@ -21,10 +22,9 @@ KINDS = {
     "models": "converted model weights",
     "answers": "answers of a judge",
 }
-"""The folders in the cache, and what they hold. All of it is made again when it is asked for."""
 
+# A result's name, its key in it; before it what marks a file as half-written, after it what belongs to the result.
 NAME = re.compile(r"(?:\.tmp-[0-9a-f]{8}-)?((?:[\w-]+-)?[0-9a-f]{16}(?:\.parquet|\.json)?)(\.[\w.]+)?")
-"""A result's name, its key in it; before it what marks a file as half-written, after it what belongs to the result."""
 
 
 @dataclass
