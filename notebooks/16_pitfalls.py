@@ -206,7 +206,7 @@ show(sweep[["world", "told", "explained_variance", "recovered_one_to_one", "dead
 #
 # - *Overlap*: the mean absolute {term}`cosine <cosine similarity>` between two decoder directions. Mixtures share parts.
 # - *Decoder projection*: project samples on all decoder directions, sort all these numbers, and take the one that as many as 10 latents a
-#   sample exceed. Ten is well above the number present, so what is read is what directions say of features that are *not* there.
+#   sample exceed. Ten is well above the number present, so what is read is what {term}`directions <direction>` say of features that are *not* there.
 
 
 # %%
@@ -610,7 +610,7 @@ alike = pd.DataFrame(rows, columns=["latents of each", "differ by more than the 
 show(alike)
 
 # %% [markdown]
-# *The check:* an interval of the difference, the smallest difference that so many items could have shown ({term}`detectable <detectable difference>`), a {term}`margin <equivalence margin>`, and a verdict that may
+# *The check:* an interval of the difference, the smallest difference that so many items could have shown ({term}`detectable <detectable difference>`), a {term}`margin <equivalence margin>`, and a {term}`verdict` that may
 # be *not told apart*. First the same SAE against itself with ten latents, many times: how often does the verdict say *better* or *worse*, where nothing is?
 # Then the trained SAE against the two nulls, with more and more latents.
 
@@ -683,7 +683,7 @@ rows = [{"Frozen Decoder": name, "the trained SAE leads by": ours.explained_vari
 show(pd.DataFrame(rows))
 
 # %% [markdown]
-# *The check:* one line before any comparison, {func}`saelite.comparison.unmatched`. It names what two SAEs differ in besides the baseline's rule: architecture, width,
+# *The check:* one line before any comparison, {func}`saelite.comparison.unmatched`. It names what two SAEs differ in besides the baseline's rule: {term}`architecture`, width,
 # start, data and their order, and the L0 that was *measured*, since what was asked for need not be what came out. Beside the score stands the null of the same data.
 
 # %%
@@ -967,7 +967,7 @@ Markdown(
 # :label: ex-lean-of
 #
 # *Hard, 20 minutes.* Two features at right angles, of length 1 and strength 1. Feature one is present in a share `p_one` of samples, feature two in `p_two`, both together in
-# `p_both`. An SAE has a single latent, whose activation is 1 exactly where feature *one* is present, and a decoder bias that is free. Its decoder direction and bias make the mean squared error as small
+# `p_both`. An SAE has a single latent, whose activation is 1 exactly where feature *one* is present, and a decoder {term}`bias` that is free. Its decoder direction and bias make the mean squared error as small
 # as can be. Write `lean_of(p_one, p_two, p_both)`: the cosine of that direction to feature *two*. **Write down first:** must the two be correlated for it to differ from 0?
 # ```
 #

@@ -189,7 +189,7 @@ HTML(pictures_html(looked_at, credit))
 # - *supervised probes*, a {term}`ceiling`: classifiers that were told the labels of the training images.
 #
 # The score says when a latent fires, so it speaks of encoders. A Frozen Decoder has a trained one. The
-# {term}`Frozen Encoder` and the fully random SAE have the same random one up to biases and threshold, so the two should score alike; and
+# {term}`Frozen Encoder` and the fully random SAE have the same random one up to {term}`biases <bias>` and threshold, so the two should score alike; and
 # before training a {term}`BatchTopK` and a {term}`JumpReLU` SAE are the same.
 #
 # A latent that fires on fewer than ten held-out images is left out; *eligible* says how many are not. The {term}`intervals <bootstrap confidence interval>` are
@@ -481,7 +481,7 @@ Markdown(
 # - An image set's near copies and its style raise every latent's purity, the random ones' too: what counts is the distance
 #   to the random SAE and to the model's own channels, not the distance to chance.
 # - Compare latents of like frequency, and say how many were left out.
-# - Here is one {term}`seed` and few rare latents: a verdict whose interval ends near zero can turn with the seed, or even with the number of
+# - Here is one {term}`seed` and few rare latents: a {term}`verdict` whose interval ends near zero can turn with the seed, or even with the number of
 #   threads that a sum is split over.
 
 # %% [markdown]
