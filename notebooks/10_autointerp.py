@@ -331,7 +331,7 @@ axes.legend(fontsize=9);
 # which? **Write down your answers**, A or B, before you open the cell below.
 
 # %%
-order = np.random.default_rng(seed + 1).permuted(np.tile(PAIR, (rounds, 1)), axis=1)
+order = np.random.default_rng([seed, rounds]).permuted(np.tile(PAIR, (rounds, 1)), axis=1)
 drawn = {name: panel(saes[first, name], rounds, seed + 1) for name in PAIR}
 kept = {name: [group for _, group in table.groupby("latent", sort=False)] for name, table in drawn.items()}
 played = min(rounds, *map(len, kept.values()))

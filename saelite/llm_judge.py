@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import openai
 
 from saelite import atomic, cache
+from saelite.checksums import fault
 
 DESCRIBE = """\
 You study one latent of a sparse autoencoder that was trained on a language model. You are given passages on which it \
@@ -36,8 +37,9 @@ class LLMJudge:
 
     The key is read from the environment variable ``OPENAI_API_KEY``, is sent to `base_url` and nowhere else, and is
     never written down; a server that needs none gets a placeholder. Every answer is kept in the cache folder as it
-    comes, by model, host and request, so that a rerun costs nothing and a run that broke off goes on where it was. An
-    answer that is not the list that was asked for counts as malformed, for all its passages.
+    comes, by model, host and request, so that a rerun costs nothing and a run that broke off goes on where it was; one
+    whose file was damaged since is asked for again. An answer that is not the list that was asked for counts as
+    malformed, for all its passages.
 
     Parameters
     ----------
@@ -146,7 +148,7 @@ class LLMJudge:
         messages = [{"role": "system", "content": instruction}, {"role": "user", "content": content}]
         request = {"model": self.model, "messages": messages, **self.options}
         file = cache.folder() / "answers" / f"{cache.key(host=self._host, **request)}.json"
-        if file.is_file():
+        if file.is_file() and not fault(file):
             self._count(from_cache=1)
             return json.loads(file.read_text(encoding="utf-8"))["answer"]
         try:
@@ -161,7 +163,7 @@ class LLMJudge:
             prompt_tokens=usage.prompt_tokens if usage else 0,
             completion_tokens=usage.completion_tokens if usage else 0,
         )
-        with atomic.atomic_file(file) as made:
+        with atomic.atomic_file(file, checksums=True) as made:
             made.write_text(json.dumps({"model": self.model, "host": self._host, "answer": answer}), encoding="utf-8")
         return answer
 

@@ -106,6 +106,17 @@ def test_a_rerun_asks_nothing_and_another_question_does(serve):
     assert len(server.asked) == 4
 
 
+def test_an_answer_whose_file_was_damaged_is_asked_for_again(serve):
+    server = serve(is_water)
+    LLMJudge("m", server.url).detect("water", PASSAGES)
+    (file,) = (cache.folder() / "answers").glob("*.json")
+    whole = file.read_text()
+    file.write_text(whole.replace("[1, 0, 1]", "[1, 1, 1]"))
+    for asked in 2, 2:  # and kept
+        assert LLMJudge("m", server.url).detect("water", PASSAGES) == [True, False, True]
+        assert len(server.asked) == asked and file.read_text() == whole
+
+
 @pytest.mark.parametrize(
     "answer", ["[1, 0]", "[1, 0, 1, 1]", "[1, 0, 2]", "1, 0, 1", "[1,0,1] or [1,1,1]", "Yes.", "", None]
 )

@@ -15,3 +15,14 @@ addEventListener("toggle", letScroll, true); /* a box that opens */
 addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll(".citation-list[role=list]").forEach(list => list.removeAttribute("role"));
 });
+
+/* Paper is white: a page that is read in the dark is printed in light colours. */
+const root = document.documentElement;
+let onScreen;
+addEventListener("beforeprint", () => {
+  onScreen = root.dataset.theme;
+  root.dataset.theme = "light";
+});
+addEventListener("afterprint", () => {
+  root.dataset.theme = onScreen;
+});
