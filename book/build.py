@@ -31,7 +31,9 @@ import tomllib
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import commands
 import execute
+import notebook_parameters
 import slides
 import student
 import sweep
@@ -55,7 +57,7 @@ def configuration() -> dict:
         return settings  # without an address the theme's repository and launch buttons raise
     parts = urlsplit(address)
     if parts.scheme != "https" or parts.path.count("/") != 2:
-        raise execute.Refused(
+        raise commands.Refused(
             f"public_address in pyproject.toml must be like https://HOST/OWNER/NAME, not {address!r}."
         )
     settings["repository"] = {"url": address, "branch": "main"}
@@ -104,7 +106,7 @@ def make_site(folder: Path, out: Path, common: str) -> None:
 
     Raises
     ------
-    execute.Refused
+    commands.Refused
         If Sphinx warns of anything.
     """
     html, doctrees, succeeded = out / "html", out / "doctrees", out / "html.key"
@@ -118,8 +120,8 @@ def make_site(folder: Path, out: Path, common: str) -> None:
     strict = ["-W", "-n", "--keep-going", "-q"]
     sphinx = [sys.executable, "-m", "sphinx", "-b", "html", *strict, "-d", str(doctrees), str(folder), str(html)]
     if subprocess.run(sphinx, env=os.environ | {"PYTHONPATH": str(folder / "book" / "_ext")}).returncode:
-        raise execute.Refused("the site has faults: mend the warnings above and run the same command again.")
-    execute.write_atomically(common, succeeded)
+        raise commands.Refused("the site has faults: mend the warnings above and run the same command again.")
+    commands.write_atomically(common, succeeded)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -133,15 +135,15 @@ def main(arguments: list[str] | None = None) -> int:
         out = options.out.resolve()
         settings = configuration()
         toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-        jobs = execute.plan(notebooks_of(toc), file=options.f)
+        jobs = notebook_parameters.plan(notebooks_of(toc), file=options.f)
         folder = out / "stage"
         execute.run_all(jobs, folder / "notebooks", results=folder / "book" / "built")
         student.write([notebook for notebook, _ in jobs], folder / "extra" / "student", installing(settings))
         slides.write([folder / "notebooks" / notebook.name for notebook, _ in jobs], folder / "extra" / "slides")
         make_site(folder, out, stage(folder, settings))
-        print(f"The book is in {out / 'html' / 'index.html'}, made in {execute.clock(time.monotonic() - start)}")
+        print(f"The book is in {out / 'html' / 'index.html'}, made in {commands.clock(time.monotonic() - start)}")
 
-    return execute.guarded(command)
+    return commands.guarded(command)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ NAME.run.json
 NAME.failed.ipynb
     only after a failure: the notebook as far as it got, with the error
 
-A notebook is skipped when its key matches: its cells, its parameters, all of `saelite/*.py`, the locked versions, this
-file, the reference runs in `book/results/`, and the results of the notebooks before it are then what they were. Stop
-with Ctrl-C and resume with the same command: what had finished stays finished.
+A notebook is skipped when its key matches (`run_records.py`): its cells, its parameters, all of `saelite/*.py`, the
+locked versions, the code that runs it, the reference runs in `book/results/`, and the results of the notebooks before
+it are then what they were. Stop with Ctrl-C and resume with the same command: what had finished stays finished.
 
 A notebook may leave small files (JSON, Markdown, SVG) for later notebooks and for the pages of the book, in the folder
 that the environment variable SAELITE_RESULTS names (`DIR/results`, or what `--results` says). They are recorded with
@@ -27,37 +27,29 @@ the run: a file that is missing or was changed makes its notebook run again.
 from __future__ import annotations
 
 import argparse
-import ast
 import contextlib
 import datetime
-import errno
-import hashlib
-import importlib.metadata
 import json
 import logging
 import multiprocessing
 import os
-import platform
-import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import commands
 import filelock
-import jupytext
 import nbformat
 import papermill
 import psutil
-import yaml
+from commands import NotebookFailed, clock, count, guarded, refuse_credentials, write_atomically
+from notebook_parameters import described, plan
 from papermill.engines import NBClientEngine, papermill_engines
-from pydantic import TypeAdapter, ValidationError
+from run_records import file_hash, is_current, machine, records, run_key
 
-from saelite import checks
-
-ROOT = Path(__file__).resolve().parent.parent
 LOCK = ".lock"  # held by whoever runs notebooks into a folder, until their kernels have ended
 
 # Progress bars write times, so no two runs would be alike; a fixed hash seed keeps the order of sets.
@@ -69,219 +61,6 @@ KERNEL_ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
 }
-
-
-class Refused(ValueError):
-    """What was asked for cannot be run; the message is one sentence for the reader."""
-
-
-class NotebookFailed(RuntimeError):
-    """A notebook stopped with an error; the message says in which cell."""
-
-
-# What is asked for, and whether it can be run
-
-
-def find_notebook(name: str | Path) -> Path:
-    """The .ipynb that `name` means: a path to it or to its paired .py, or the bare name of one in `notebooks/`.
-
-    Raises
-    ------
-    Refused
-        If there is none, or if it and the .py beside it hold different cells (the .py is the source).
-    """
-    candidates = [Path(name).with_suffix(".ipynb"), ROOT / "notebooks" / f"{Path(name).stem}.ipynb"]
-    found = next((path.resolve() for path in candidates if path.is_file()), None)
-    if found is None:
-        known = ", ".join(sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")))
-        raise Refused(f"There is no notebook {str(name)!r}; notebooks/ holds {known or 'none'}.")
-    source = found.with_suffix(".py")
-    if source.is_file() and cell_sources(source) != cell_sources(found):
-        raise Refused(f"{found.name} and {source.name} differ: run `jupytext --sync` on the one that you changed.")
-    return found
-
-
-def cell_sources(path: Path) -> list[tuple[str, str]]:
-    """Type and source of each cell of a notebook or of its paired .py."""
-    return [(cell.cell_type, cell.source) for cell in jupytext.read(path).cells]
-
-
-def declared_parameters(notebook: Path) -> dict[str, Any]:
-    """The names in the cell tagged `parameters`, each with the type of its annotation (Any where it has none).
-
-    Read from the syntax rather than with `papermill.inspect_notebook`, which overlooks `name: int | None = None`.
-    """
-    declared: dict[str, Any] = {}
-    for cell in nbformat.read(notebook, as_version=4).cells:
-        if "parameters" in cell.metadata.get("tags", []):
-            for line in ast.parse(cell.source).body:
-                if isinstance(line, ast.AnnAssign):
-                    declared[line.target.id] = eval(ast.unparse(line.annotation), {"Literal": Literal})
-                elif isinstance(line, ast.Assign):
-                    declared |= {target.id: Any for target in line.targets}
-    return declared
-
-
-def check_parameters(notebook: Path, parameters: dict[str, Any]) -> dict[str, Any]:
-    """The parameters as values of their declared types.
-
-    Text is read as the type asks, so that `1e-3`, which YAML takes for text, serves as a float.
-
-    Raises
-    ------
-    Refused
-        For a name that the notebook does not declare, a value that does not fit its type, or one that holds an address
-        with a secret in it.
-    """
-    declared = declared_parameters(notebook)
-    fitted = {}
-    refuse_credentials(**parameters)
-    for name, value in parameters.items():
-        if name not in declared:
-            known = ", ".join(declared) or "none"
-            raise Refused(f"{notebook.stem} has no parameter {name!r}; it knows {known}.")
-        adapter = TypeAdapter(declared[name])
-        try:
-            try:
-                fitted[name] = adapter.validate_python(value, strict=not isinstance(value, str))
-            except ValidationError:
-                # The command line gives text, whatever the type; and YAML has lists where the notebook may have tuples.
-                value_again = yaml.safe_load(value) if isinstance(value, str) else value
-                fitted[name] = adapter.validate_json(json.dumps(value_again), strict=True)
-            # papermill writes lists, but no tuples
-            fitted[name] = adapter.dump_python(fitted[name], mode="json")
-        except (ValidationError, yaml.YAMLError, TypeError):
-            kind = declared[name]
-            kind = kind.__name__ if type(kind) is type else str(kind).replace("typing.", "")
-            raise Refused(f"{notebook.stem}: {name} must be {kind}, and {value!r} is not.") from None
-    return fitted
-
-
-def refuse_credentials(**texts: Any) -> None:
-    """Refuse addresses with a password or a token in them: parameters and commands are kept with what they made."""
-    try:
-        checks.no_credentials(**texts)
-    except ValueError as error:
-        raise Refused(str(error)) from None
-
-
-def read_parameters(path: Path, notebooks: list[Path]) -> dict[str, dict[str, Any]]:
-    """Parameters by notebook from a YAML file such as `02_synthetic_recovery: {samples: 1000}`.
-
-    Raises
-    ------
-    Refused
-        If the file is missing or no such mapping, or names a notebook that does not exist.
-    """
-    try:
-        by_notebook = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise Refused(f"{path} cannot be read: {' '.join(str(error).split())}.") from None
-    if not isinstance(by_notebook, dict) or not all(isinstance(value, dict) for value in by_notebook.values()):
-        raise Refused(f"{path} must hold one entry a notebook, such as `02_synthetic_recovery: {{samples: 1000}}`.")
-    known = {beside.stem for notebook in notebooks for beside in notebook.parent.glob("*.ipynb")}
-    for stem in by_notebook:
-        if stem not in known:
-            raise Refused(f"{path} names a notebook {stem!r}; there are {', '.join(sorted(known))}.")
-    return by_notebook
-
-
-def plan(
-    notebooks: list[str | Path], given: dict[str, Any] | None = None, file: Path | None = None
-) -> list[tuple[Path, dict[str, Any]]]:
-    """Every notebook to run with its checked parameters: those of the file, overruled by those given for all."""
-    paths = [find_notebook(name) for name in notebooks]
-    by_notebook = read_parameters(file, paths) if file else {}
-    return [(path, check_parameters(path, by_notebook.get(path.stem, {}) | (given or {}))) for path in paths]
-
-
-def described(jobs: list[tuple[Path, dict[str, Any]]]) -> list[str]:
-    """A line for each notebook, and below it one for each parameter, with what it is by default where that differs."""
-    lines = []
-    for notebook, given in jobs:
-        defaults = default_parameters(notebook)
-        lines.append(f"{notebook.stem}: {sum(given.get(name, value) != value for name, value in defaults.items())} of "
-                     f"{len(defaults)} parameters are not the default")  # fmt: skip
-        for name, value in defaults.items():
-            changed = f"  (default {value!r})" if given.get(name, value) != value else ""
-            lines.append(f"    {name} = {given.get(name, value)!r}{changed}")
-    return lines
-
-
-def default_parameters(notebook: Path) -> dict[str, Any]:
-    """The values in the cell tagged `parameters`, by name; one that is no literal as its source."""
-    values: dict[str, Any] = {}
-    for cell in nbformat.read(notebook, as_version=4).cells:
-        if "parameters" in cell.metadata.get("tags", []):
-            for line in ast.parse(cell.source).body:
-                for target in [line.target] if isinstance(line, ast.AnnAssign) else getattr(line, "targets", []):
-                    try:
-                        values[target.id] = ast.literal_eval(line.value)
-                    except ValueError:
-                        values[target.id] = ast.unparse(line.value)
-    return values
-
-
-# Whether a notebook must run again
-
-
-def run_key(notebook: Path, parameters: dict[str, Any], out: Path, references: bool = True) -> str:
-    """Hash of everything that a notebook's outcome follows from, with the reference runs or without."""
-    cells = [(cell.cell_type, cell.source, cell.metadata) for cell in nbformat.read(notebook, as_version=4).cells]
-    files = [*sorted((ROOT / "saelite").glob("*.py")), ROOT / "requirements.lock", ROOT / "requirements-data.txt"]
-    sources = {path.name: file_hash(path) for path in [*files, Path(__file__)] if path.is_file()}
-    earlier = {record["notebook"]: record["results"] for record in records(out) if record["notebook"] < notebook.stem}
-    folder = ROOT / "book" / "results"
-    kept = [path for path in sorted(folder.rglob("*")) if path.is_file()] if references else []
-    reference_runs = {path.relative_to(folder).as_posix(): file_hash(path) for path in kept}
-    everything = [cells, parameters, sources, earlier, reference_runs]
-    return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
-
-
-def file_hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def records(out: Path) -> list[dict[str, Any]]:
-    """What is recorded in `out` about finished runs; a record that is damaged counts as none."""
-    found = []
-    for path in sorted(out.glob("*.run.json")):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            record["notebook"], record["key"], record["wall_seconds"], dict(record["results"])
-            found.append(record)
-        except (ValueError, KeyError, TypeError):
-            print(f"The record {path.name} is damaged: its notebook counts as not run.", file=sys.stderr)
-    return found
-
-
-def is_current(notebook: Path, key: str, out: Path, results: Path) -> bool:
-    """Whether the notebook has run with this key, and all that it left is still there."""
-    record = next((record for record in records(out) if record["notebook"] == notebook.stem), None)
-    return (
-        record is not None
-        and record["key"] == key
-        and (out / notebook.name).is_file()
-        and file_hash(out / notebook.name) == record.get("executed", file_hash(out / notebook.name))
-        and all(
-            (results / name).is_file() and file_hash(results / name) == digest
-            for name, digest in record["results"].items()
-        )
-    )
-
-
-def machine() -> dict[str, Any]:
-    """What a reader needs to judge the seconds; no names and no paths."""
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").is_file():
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
-    versions = {"python": platform.python_version()}
-    versions |= {name: importlib.metadata.version(name) for name in ("torch", "transformers", "numpy", "saelite")}
-    return {"cpu": cpu, "cores": os.cpu_count(), "system": platform.system(), **versions}
-
-
-# Running
 
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -298,15 +77,6 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         if not cell.metadata.get("tags", True):
             del cell.metadata["tags"]
     return notebook
-
-
-def write_atomically(text: str, path: Path) -> None:
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    with open(unfinished, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())  # or a power cut might leave the name without the text
-    os.replace(unfinished, path)
 
 
 def prepare(notebook: Path, parameters: dict[str, Any], out: Path) -> None:
@@ -420,14 +190,6 @@ class Progress:
 
     def end(self, line: str) -> None:
         print(("\r\033[K" if self.in_place else "") + f"{self.label}: {line}", flush=True)
-
-
-def clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
-
-
-def count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def run(
@@ -571,32 +333,6 @@ def alone_in(out: Path) -> Iterator[None]:
         lock.release()
 
 
-def guarded(command) -> int:
-    """Run a command; end in one line and an exit code where it is refused, fails or is stopped."""
-
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        return command() or 0
-    except Refused as refusal:
-        print(f"error: {refusal}", file=sys.stderr)
-        return 2
-    except NotebookFailed as failure:
-        print(f"error: {failure}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            raise
-        mend = "free some space or name another folder, and give the same command again; what had finished is kept"
-        print(f"error: {error.filename or 'A file'} cannot be written ({error.strerror}): {mend}.", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nStopped. What had finished is kept: the same command resumes.", file=sys.stderr)
-        return 130
-
-
 def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     if refused := guarded(lambda: refuse_credentials(**{"The command": words})):  # before anything repeats them
@@ -605,14 +341,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help="path or name; default: all of notebooks/")
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter")
     parser.add_argument("-f", type=Path, metavar="PARAMS.yaml", help="parameters by notebook")
-    parser.add_argument("--out", type=Path, default=ROOT / "_build/reruns", metavar="DIR", help="_build/reruns")
+    reruns = commands.ROOT / "_build" / "reruns"
+    parser.add_argument("--out", type=Path, default=reruns, metavar="DIR", help="_build/reruns")
     parser.add_argument("--results", type=Path, metavar="DIR", help="what SAELITE_RESULTS names; default: OUT/results")
     parser.add_argument("--prepare-only", action="store_true", help="write the notebooks with parameters, run nothing")
     parser.add_argument("--dry-run", action="store_true", help="check and list notebooks and parameters, run nothing")
     options = parser.parse_intermixed_args(arguments)
 
     def command():
-        notebooks = options.notebooks or sorted((ROOT / "notebooks").glob("*.ipynb"))
+        notebooks = options.notebooks or sorted((commands.ROOT / "notebooks").glob("*.ipynb"))
         jobs = plan(notebooks, dict(options.p), options.f)
         if options.dry_run:
             print("\n".join(described(jobs)))

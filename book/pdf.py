@@ -15,7 +15,7 @@ import shutil
 import sys
 from pathlib import Path
 
-import execute
+import commands
 import yaml
 from playwright.sync_api import sync_playwright
 from pypdf import PdfReader, PdfWriter
@@ -34,13 +34,13 @@ def pages_of(site: Path, toc: dict) -> list[Path]:
 
     Raises
     ------
-    execute.Refused
+    commands.Refused
         If one has not been built.
     """
     names = [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
     pages = [site / f"{name}.html" for name in names]
     if missing := [page for page in pages if not page.is_file()]:
-        raise execute.Refused(f"{missing[0]} is not there: run `make book` first.")
+        raise commands.Refused(f"{missing[0]} is not there: run `make book` first.")
     return pages
 
 
@@ -49,13 +49,13 @@ def browser() -> str:
 
     Raises
     ------
-    execute.Refused
+    commands.Refused
         If there is none.
     """
     names = ("chromium", "chromium-browser", "google-chrome")
     path = next(filter(None, map(shutil.which, names)), None)
     if path is None:
-        raise execute.Refused(f"printing needs a browser, one of {', '.join(names)}: install Chromium.")
+        raise commands.Refused(f"printing needs a browser, one of {', '.join(names)}: install Chromium.")
     return path
 
 
@@ -74,7 +74,7 @@ def printed(pages: list[Path]) -> PdfWriter:
             part = PdfReader(io.BytesIO(page.pdf(format="A4", margin=MARGINS, print_background=True, tagged=True)))
             book.append(part, outline_item=title, import_outline=False)
             page.close()
-            print(f"{title}: {execute.count(len(part.pages), 'page')}", flush=True)
+            print(f"{title}: {commands.count(len(part.pages), 'page')}", flush=True)
         chromium.close()
     return book
 
@@ -86,13 +86,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def command():
-        toc = yaml.safe_load((execute.ROOT / "_toc.yml").read_text(encoding="utf-8"))
+        toc = yaml.safe_load((commands.ROOT / "_toc.yml").read_text(encoding="utf-8"))
         book = printed(pages_of(options.site, toc))
         book.write(options.out)
         size = options.out.stat().st_size / 1e6
-        print(f"{options.out}: {execute.count(len(book.pages), 'page')}, {size:.1f} MB")
+        print(f"{options.out}: {commands.count(len(book.pages), 'page')}, {size:.1f} MB")
 
-    return execute.guarded(command)
+    return commands.guarded(command)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import re
 import sys
 from pathlib import Path
 
-import execute
+import commands
 import nbformat
 from markdown_it import MarkdownIt
 
@@ -135,7 +135,7 @@ def write(notebooks: list[Path], out: Path) -> None:
     for notebook in notebooks:
         text, path = deck(nbformat.read(notebook, as_version=4)), out / f"{notebook.stem}.html"
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            execute.write_atomically(text, path)
+            commands.write_atomically(text, path)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -143,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="the executed notebooks")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the decks")
     options = parser.parse_args(arguments)
-    return execute.guarded(lambda: write(sorted(options.folder.glob("[0-9]*.ipynb")), options.out))
+    return commands.guarded(lambda: write(sorted(options.folder.glob("[0-9]*.ipynb")), options.out))
 
 
 if __name__ == "__main__":

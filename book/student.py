@@ -15,8 +15,9 @@ import re
 import sys
 from pathlib import Path
 
-import execute
+import commands
 import nbformat
+import notebook_parameters
 
 SOLUTION = re.compile(r"^( *)# BEGIN SOLUTION\n.*?^ *# END SOLUTION$", re.MULTILINE | re.DOTALL)
 REFERENCE = re.compile(r'^(\w+: str = )"\.\./book/results[^"]*"', re.MULTILINE)
@@ -32,7 +33,7 @@ def without_solutions(notebook: nbformat.NotebookNode, install: str = "") -> nbf
 
     Raises
     ------
-    execute.Refused
+    commands.Refused
         If a cell tagged `solution` marks no solution.
     """
     copy = nbformat.from_dict(notebook)
@@ -44,7 +45,9 @@ def without_solutions(notebook: nbformat.NotebookNode, install: str = "") -> nbf
         if "solution" in tags:
             cell.source, found = SOLUTION.subn(r"\1...", cell.source)
             if not found:
-                raise execute.Refused(f"a cell tagged solution marks none with # BEGIN SOLUTION: {cell.source[:60]!r}.")
+                raise commands.Refused(
+                    f"a cell tagged solution marks none with # BEGIN SOLUTION: {cell.source[:60]!r}."
+                )
             cell.metadata = nbformat.from_dict({"tags": ["exercise"]})
         if "parameters" in tags:
             cell.source = REFERENCE.sub(r'\1""', cell.source)
@@ -83,7 +86,7 @@ def write(notebooks: list[Path], out: Path, install: str = "") -> list[Path]:
         copy = without_solutions(nbformat.read(notebook, as_version=4), install)
         text, path = nbformat.writes(copy) + "\n", out / notebook.name
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            execute.write_atomically(text, path)
+            commands.write_atomically(text, path)
         made.append(path)
     return made
 
@@ -95,11 +98,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def command():
-        names = options.notebooks or sorted((execute.ROOT / "notebooks").glob("*.ipynb"))
-        for path in write([execute.find_notebook(name) for name in names], options.out):
+        names = options.notebooks or sorted((commands.ROOT / "notebooks").glob("*.ipynb"))
+        for path in write([notebook_parameters.find_notebook(name) for name in names], options.out):
             print(path)
 
-    return execute.guarded(command)
+    return commands.guarded(command)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import execute
+import commands
+import notebook_parameters
+import run_records
 import sweep_engine
 import sweep_places
 from sweep_grid import describe, folder_of, read_grid, units
@@ -51,9 +53,9 @@ class Plan:
         self.units = units(grid)
         self.folders = [folder_of(unit, work) for unit in self.units]
         self.labels = [f"[{i}/{len(self.units)}] {describe(unit)}" for i, unit in enumerate(self.units, start=1)]
-        self.keys = [execute.run_key(notebook, fixed | u, f, references=False) for u, f in self.with_folders()]
+        self.keys = [run_records.run_key(notebook, fixed | u, f, references=False) for u, f in self.with_folders()]
         self.current = [
-            execute.is_current(notebook, key, folder, folder / "results")
+            run_records.is_current(notebook, key, folder, folder / "results")
             for key, folder in zip(self.keys, self.folders, strict=True)
         ]
 
@@ -68,7 +70,7 @@ class Plan:
         earlier = {
             path.parent: record
             for path in self.work.glob(f"*/{self.notebook.stem}.run.json")
-            for record in execute.records(path.parent)
+            for record in run_records.records(path.parent)
             if record["notebook"] == self.notebook.stem
         }
         alike = [
@@ -84,14 +86,14 @@ class Plan:
         """List the units, what is done, and what the rest will take."""
         seconds, told_by = self.seconds()
         for label, done, takes in zip(self.labels, self.current, seconds, strict=True):
-            cost = "at a cost that no finished unit tells" if takes is None else f"about {execute.clock(takes)}"
-            print(f"{label}: {f'done, in {execute.clock(takes)}' if done else f'to run, {cost}'}")
+            cost = "at a cost that no finished unit tells" if takes is None else f"about {commands.clock(takes)}"
+            print(f"{label}: {f'done, in {commands.clock(takes)}' if done else f'to run, {cost}'}")
         left = [takes for done, takes in zip(self.current, seconds, strict=True) if not done]
-        line = f"{execute.count(len(self.units), 'unit')}: {len(self.units) - len(left)} done, {len(left)} to run"
+        line = f"{commands.count(len(self.units), 'unit')}: {len(self.units) - len(left)} done, {len(left)} to run"
         if left and None not in left:
             total = sum(left) / max(1, min(workers, len(left)))
-            line += f", about {execute.clock(total)} on {execute.count(workers, 'worker')}"
-            line += f", by {execute.count(told_by, 'finished unit')} of this notebook" if told_by else ""
+            line += f", about {commands.clock(total)} on {commands.count(workers, 'worker')}"
+            line += f", by {commands.count(told_by, 'finished unit')} of this notebook" if told_by else ""
         print(f"{line}.")
 
 
@@ -116,7 +118,7 @@ def run(plan: Plan, scheduler: str | None, workers: int, threads: int, retries: 
                 "number": i,
                 "label": plan.labels[i],
                 "program": str(Path(__file__).resolve().with_name("unit.py")),
-                "root": str(execute.ROOT),
+                "root": str(commands.ROOT),
                 "notebook": str(plan.notebook),
                 "parameters": plan.fixed | unit,
                 "folder": str(folder),
@@ -132,19 +134,19 @@ def run(plan: Plan, scheduler: str | None, workers: int, threads: int, retries: 
     with sweep_engine.connected(scheduler, min(workers, len(jobs))) as client:
         sweep_engine.run_units(client, jobs, retries, progress)
     if progress.failures:
-        share = f"{len(progress.failures)} of {execute.count(len(plan.units), 'unit')}"
+        share = f"{len(progress.failures)} of {commands.count(len(plan.units), 'unit')}"
         why = "".join(f"\n  {plan.labels[i]}: {reason}" for i, reason in sorted(progress.failures.items()))
-        raise execute.NotebookFailed(f"{share} failed, so no table was written.{why}")
+        raise commands.NotebookFailed(f"{share} failed, so no table was written.{why}")
 
 
 def commit() -> str | None:
     """The commit that the checkout is at, and whether tracked files differ; reference runs do not count as changes."""
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(execute.ROOT), *arguments]
+        command = ["git", "-C", str(commands.ROOT), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
-    if not (execute.ROOT / ".git").exists():  # or git would answer for a checkout further up
+    if not (commands.ROOT / ".git").exists():  # or git would answer for a checkout further up
         return None
     try:
         head = git("rev-parse", "HEAD")
@@ -159,7 +161,7 @@ def without_machine(path: Path | str) -> str:
     if sweep_places.is_remote(path):
         return str(path)
     path = Path(path).resolve()
-    return path.relative_to(execute.ROOT).as_posix() if path.is_relative_to(execute.ROOT) else path.name
+    return path.relative_to(commands.ROOT).as_posix() if path.is_relative_to(commands.ROOT) else path.name
 
 
 def command_of(options: argparse.Namespace, notebook: Path | str) -> str:
@@ -182,7 +184,7 @@ def keep(plan: Plan, options: argparse.Namespace, notebook: Path | str, commit: 
 
     records = [record_of(plan.notebook, unit, plan.work) for unit in plan.units]
     machines = [record["machine"] for record in records]
-    defaults = execute.default_parameters(plan.notebook)
+    defaults = notebook_parameters.default_parameters(plan.notebook)
     fixed = {name: value for name, value in (defaults | plan.fixed).items() if name not in plan.grid}
     about = {
         "command": command_of(options, notebook),
@@ -207,8 +209,8 @@ def keep(plan: Plan, options: argparse.Namespace, notebook: Path | str, commit: 
     for name, table in tables.items():
         files[f"{name}.csv"] = table.to_csv(index=False, lineterminator="\n")
         holding = len(table[list(plan.grid)].drop_duplicates())
-        whole = execute.count(len(plan.units), "unit")
-        print(f"{options.out}/{name}.csv: {execute.count(len(table), 'row')} from {holding} of {whole}")
+        whole = commands.count(len(plan.units), "unit")
+        print(f"{options.out}/{name}.csv: {commands.count(len(table), 'row')} from {holding} of {whole}")
     results = everything(plan.notebook, plan.units, fixed, plan.work)
     files["comparison/results.csv"] = results.to_csv(index=False, lineterminator="\n")
     if sweep_places.is_remote(options.out):  # papermill writes text there, and nothing else
@@ -219,7 +221,7 @@ def keep(plan: Plan, options: argparse.Namespace, notebook: Path | str, commit: 
         files["comparison/results.parquet"] = results.to_parquet(index=False)
     made = {
         "Made by": about["command"],
-        "From": f"commit {commit or 'unknown'}, {about['date']}, {execute.count(len(plan.units), 'unit')}, "
+        "From": f"commit {commit or 'unknown'}, {about['date']}, {commands.count(len(plan.units), 'unit')}, "
         f"{about['total_seconds']:g} s in all",
         "On": json.dumps([about["machine"], *about["other_machines"]], indent=1),
         "Parameters that all share": json.dumps(fixed, indent=1),
@@ -234,7 +236,7 @@ def keep(plan: Plan, options: argparse.Namespace, notebook: Path | str, commit: 
 
 def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
-    if refused := execute.guarded(lambda: execute.refuse_credentials(**{"The command": words})):
+    if refused := commands.guarded(lambda: commands.refuse_credentials(**{"The command": words})):
         return refused
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0], epilog="More at the head of this file.")
     parser.add_argument("notebook", metavar="NOTEBOOK", help="path, name, or an address such as s3://BUCKET/NAME.ipynb")
@@ -257,22 +259,22 @@ def main(arguments: list[str] | None = None) -> int:
         for name, least in (("workers", 1), ("threads", 1), ("retries", 0)):
             value = getattr(options, name)
             if value is not None and value < least:
-                raise execute.Refused(f"--{name} must be {least} or more, not {value}.")
+                raise commands.Refused(f"--{name} must be {least} or more, not {value}.")
         if options.scheduler and options.workers:
-            raise execute.Refused("--workers is for this machine: with --scheduler, its own workers do the work.")
+            raise commands.Refused("--workers is for this machine: with --scheduler, its own workers do the work.")
         options.workers = options.workers or sweep_engine.workers_that_fit(options.threads)
         if sweep_places.is_remote(options.out):
             sweep_places.check(options.out)
         notebook = options.notebook
         if sweep_places.is_remote(notebook):
-            notebook = sweep_places.fetch(notebook, execute.ROOT / "_build" / "sweeps" / "fetched")
-        ((path, fixed),) = execute.plan([notebook], dict(options.p), options.f)
+            notebook = sweep_places.fetch(notebook, commands.ROOT / "_build" / "sweeps" / "fetched")
+        ((path, fixed),) = notebook_parameters.plan([notebook], dict(options.p), options.f)
         grid = read_grid(path, options.g, options.grid)
         for name in dict(options.p):
             if name in grid:
-                raise execute.Refused(f"{name} is both in the grid and in -p: leave out one.")
+                raise commands.Refused(f"{name} is both in the grid and in -p: leave out one.")
         fixed = {name: value for name, value in fixed.items() if name not in grid}
-        work = (options.work or execute.ROOT / "_build" / "sweeps" / path.stem).resolve()
+        work = (options.work or commands.ROOT / "_build" / "sweeps" / path.stem).resolve()
         plan = Plan(path, fixed, grid, work)
         if options.dry_run:
             plan.show(options.workers)
@@ -285,7 +287,7 @@ def main(arguments: list[str] | None = None) -> int:
             commit_before = f"{str(commit_before).removesuffix(CHANGES)}{CHANGES}"
         keep(plan, options, options.notebook if sweep_places.is_remote(options.notebook) else path, commit_before)
 
-    return execute.guarded(command)
+    return commands.guarded(command)
 
 
 if __name__ == "__main__":

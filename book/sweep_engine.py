@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
+import commands
 import dask
 import distributed
 import execute
@@ -139,7 +140,7 @@ def connected(scheduler: str | None, workers: int) -> Iterator[distributed.Clien
             client = distributed.Client(scheduler, timeout=10, set_as_default=False)
         except (OSError, ValueError, TypeError) as error:
             # such as a timeout, an address of no known kind, a certificate that is missing
-            raise execute.Refused(
+            raise commands.Refused(
                 f"No scheduler answers at {scheduler} ({' '.join(str(error).split())}): start one with "
                 "`dask scheduler`, or leave out --scheduler to use this machine."
             ) from None
@@ -195,7 +196,7 @@ def run_units(client: distributed.Client, jobs: list[dict[str, Any]], retries: i
                 elif future.status == "error":
                     progress.failed(number, reason_of(future.exception()))
                 elif future.status != "pending":
-                    raise execute.NotebookFailed(
+                    raise commands.NotebookFailed(
                         f"The scheduler at {address} went away. What had finished is kept: start it again, and the "
                         "same command resumes."
                     )
@@ -259,7 +260,7 @@ class Progress:
         seconds = time.monotonic() - self.running.pop(number, time.monotonic())
         self.took.append(seconds)
         self.left.discard(number)
-        self.say(f"{self.labels[number]}: done in {execute.clock(seconds)}")
+        self.say(f"{self.labels[number]}: done in {commands.clock(seconds)}")
 
     def failed(self, number: int, reason: str) -> None:
         self.running.pop(number, None)
@@ -284,8 +285,8 @@ class Progress:
             return
         self.printed = time.monotonic()
         line = f"{len(self.took)} done, {len(self.running)} running, {len(self.failures)} failed"
-        line += f"; left: {execute.count(len(self.left), 'unit')}"
+        line += f"; left: {commands.count(len(self.left), 'unit')}"
         left = self.seconds_left(workers)
-        line += f", about {execute.clock(left)} on {execute.count(workers, 'worker')}" if left and workers else ""
+        line += f", about {commands.clock(left)} on {commands.count(workers, 'worker')}" if left and workers else ""
         line += "" if workers else "; no worker yet"
         print(f"\r\033[K{line}" if self.in_place else line, end="" if self.in_place else "\n", flush=True)

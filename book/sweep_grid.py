@@ -9,7 +9,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-import execute
+import commands
+import notebook_parameters
 
 CLOSING = {"[": "]", "(": ")", "{": "}", "'": "'", '"': '"'}
 
@@ -30,7 +31,7 @@ def split_values(text: str) -> list[str]:
         else:
             values[-1] += sign
     if awaited:
-        raise execute.Refused(f"The values {text!r} lack a closing {awaited[-1]}.")
+        raise commands.Refused(f"The values {text!r} lack a closing {awaited[-1]}.")
     return [re.sub(r"""^(['"])((?:(?!\1).)*)\1$""", r"\2", value.strip()) for value in values]
 
 
@@ -49,28 +50,29 @@ def read_grid(notebook: Path, given: list[str], file: Path | None = None) -> dic
         If there is no grid, a name or value comes twice, or the notebook does not take it.
     """
     asked: dict[str, list[Any]] = {}
-    for name, values in (execute.read_parameters(file, [notebook]).get(notebook.stem, {}) if file else {}).items():
+    by_notebook = notebook_parameters.read_parameters(file, [notebook]) if file else {}
+    for name, values in by_notebook.get(notebook.stem, {}).items():
         if not isinstance(values, list) or not values:
-            raise execute.Refused(f"{file} must give {name} a list of values, such as `{name}: [1, 2]`.")
+            raise commands.Refused(f"{file} must give {name} a list of values, such as `{name}: [1, 2]`.")
         asked[name] = values
     named = set()
     for argument in given:
         name, _, text = argument.partition("=")
         if not name or not text.strip():
-            raise execute.Refused(f"-g {argument} must name a parameter and its values, such as -g seed=0,1,2.")
+            raise commands.Refused(f"-g {argument} must name a parameter and its values, such as -g seed=0,1,2.")
         if name in named:
-            raise execute.Refused(f"-g names {name} twice: put all its values into one, such as -g {name}=1,2.")
+            raise commands.Refused(f"-g names {name} twice: put all its values into one, such as -g {name}=1,2.")
         named.add(name)
         asked[name] = split_values(text)
     if not asked:
-        raise execute.Refused("A sweep needs a grid: name a parameter and its values, such as -g seed=0,1,2.")
+        raise commands.Refused("A sweep needs a grid: name a parameter and its values, such as -g seed=0,1,2.")
     grid: dict[str, list[Any]] = {}
     for name, values in asked.items():
         grid[name] = []
         for value in values:
-            checked = execute.check_parameters(notebook, {name: value})[name]
+            checked = notebook_parameters.check_parameters(notebook, {name: value})[name]
             if as_text(checked) in map(as_text, grid[name]):  # as text, since True == 1
-                raise execute.Refused(f"The grid gives {name} the value {value} twice.")
+                raise commands.Refused(f"The grid gives {name} the value {value} twice.")
             grid[name].append(checked)
     return grid
 

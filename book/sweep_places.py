@@ -6,7 +6,7 @@ import importlib.util
 import os
 from pathlib import Path
 
-import execute
+import commands
 from papermill.iorw import papermill_io
 
 # what papermill needs for each kind of address: a module, and the extra that installs it
@@ -27,14 +27,14 @@ def check(place: str) -> None:
     kind = place.partition("://")[0]
     if kind not in EXTRAS:
         known = ", ".join(f"{name}://" for name in EXTRAS)
-        raise execute.Refused(f"{place} is at no place that a sweep reads or writes; it knows folders, and {known}.")
+        raise commands.Refused(f"{place} is at no place that a sweep reads or writes; it knows folders, and {known}.")
     module, extra = EXTRAS[kind]
     try:
         found = importlib.util.find_spec(module)
     except ModuleNotFoundError:  # the package above it
         found = None
     if found is None:
-        raise execute.Refused(
+        raise commands.Refused(
             f"{place} needs papermill's extra {extra!r}, which is not installed: pip install 'papermill[{extra}]'."
         )
 
@@ -50,13 +50,13 @@ def fetch(place: str, folder: Path) -> Path:
     check(place)
     copy = folder / place.rpartition("/")[2]
     if copy.suffix != ".ipynb":
-        raise execute.Refused(f"{place} is no notebook: its name should end in .ipynb.")
+        raise commands.Refused(f"{place} is no notebook: its name should end in .ipynb.")
     try:
         text = papermill_io.read(place)
     except Exception as error:  # whatever the packages of the clouds raise
-        raise execute.Refused(f"{place} cannot be read: {' '.join(str(error).split())}.") from None
+        raise commands.Refused(f"{place} cannot be read: {' '.join(str(error).split())}.") from None
     folder.mkdir(parents=True, exist_ok=True)
-    execute.write_atomically(text, copy)
+    commands.write_atomically(text, copy)
     return copy
 
 

@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-import execute
 import pandas as pd
+import run_records
 from sweep_grid import as_text, folder_of
 
 
 def record_of(notebook: Path, unit: dict[str, Any], work: Path) -> dict[str, Any]:
     """What execute.py has recorded about a finished unit."""
-    return next(record for record in execute.records(folder_of(unit, work)) if record["notebook"] == notebook.stem)
+    return next(record for record in run_records.records(folder_of(unit, work)) if record["notebook"] == notebook.stem)
 
 
 def flat_records(path: Path) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ import sys
 import threading
 from pathlib import Path
 
+import commands
 import execute
 
 
@@ -28,7 +29,7 @@ def main() -> int:
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever else this process and its kernel print is for the log
     threading.Thread(target=stop_when_alone, daemon=True).start()
-    execute.ROOT = Path(job["root"])
+    commands.ROOT = Path(job["root"])
     folder = Path(job["folder"])
 
     def command():
@@ -36,11 +37,11 @@ def main() -> int:
             # It waits for what a killed worker left, which may take a moment to end, and for another sweep that is
             # making the same unit.
             execute.run_all([(Path(job["notebook"]), job["parameters"])], folder, unit=job["label"])
-        except execute.NotebookFailed as failure:
+        except commands.NotebookFailed as failure:
             print(str(failure)[:10_000], file=answer, flush=True)
             raise
 
-    return execute.guarded(command)
+    return commands.guarded(command)
 
 
 if __name__ == "__main__":

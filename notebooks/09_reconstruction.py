@@ -47,14 +47,17 @@ seed: int = 0  # seed of the random directions
 spliced_tokens: int = 3000  # held-out tokens that the model predicts with the reconstruction in place
 margin: float = 0.02  # a difference in a share smaller than this is of no interest
 reference: str = "../book/results/reconstruction"  # folder of reference runs to show, made by book/sweep.py; empty leaves them out
+wider: str = "../book/results/reconstruction_wide"  # folder of reference runs at another width to show; empty leaves them out
 
 # %%
 import os
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
+from scipy.stats import sem, t
 from torch.nn.functional import normalize
 
 from saelite import checks, plots
@@ -77,7 +80,7 @@ checks.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size,
 lm, corpus = load_model(model), load_texts(texts, streaming=train_tokens > 0)
 checks.whole(1, spliced_tokens=spliced_tokens)
 checks.above(0, margin=margin)
-runs = reference_run(reference, "reconstruction")
+runs, wide_runs = reference_run(reference, "reconstruction"), reference_run(wider, "reconstruction")
 check_layer(lm, layer, site, harvest_context)
 d_sae = expansion * lm.d_model
 activations = architectures_at(l0, architectures, d_sae)
@@ -322,6 +325,71 @@ if runs:
         place = gap.idxmin()
         lines.append(f"- **{metric}**: the smallest lead of a trained SAE over its Soft-Frozen Decoder is {gap.min():+.3f} ({place[0]}, L0 {place[1]}), the largest {gap.max():+.3f} ({', L0 '.join(map(str, gap.idxmax()))}).")
 Markdown("\n".join(lines) + ("\n\nFrom one seed. On synthetic data TopK was far ahead of BatchTopK in features recovered; here nobody knows the features, and these two scores are all that can be compared." if lines else ""))
+
+# %% [markdown]
+# ## A wider dictionary, three seeds
+#
+# All of the above is from one {term}`seed`, and unless you changed `expansion`, with 8 {term}`latents <latent>` a dimension; the paper has 32. The more random
+# {term}`directions <direction>` there are, the closer one lies to any activation: does a wider {term}`dictionary` help random directions more than learned ones? And would
+# another seed have told another story? These runs have 16 latents a dimension and three seeds; a seed changes the start and the order
+# of the activations, the texts stay. Look at how far the dots of one variant lie apart, and compare with the distance between variants.
+
+# %%
+Markdown(wide_runs.label or "This edition holds no runs at another width.")
+
+# %% mystnb={"image": {"alt": "Two panels, explained variance and loss recovered: for each variant a dot for each seed and architecture. The table below gives the numbers."}, "figure": {"name": "fig-wide", "caption": "Reference runs with 16 latents a dimension: a dot for each seed."}}
+if wide_runs:
+    at_width = wide_runs.tables["reconstruction"]
+    at_width = at_width[at_width["metric"].isin([EV, RECOVERED_MEAN])]
+    plots.scores_by_seed(at_width)
+
+# %% [markdown]
+# The mean over seeds, with its 95% interval (Student's $t$; it speaks of other seeds, not of other texts).
+
+# %% tags=["hide-input"]
+def mean_over_seeds(scores):
+    within = t.ppf(0.975, len(scores) - 1) * sem(scores)
+    return pd.Series({"mean": scores.mean(), "low": scores.mean() - within, "high": scores.mean() + within, "seeds": len(scores)})
+
+
+if wide_runs:
+    over_seeds = at_width.groupby(["metric", "architecture", "baseline"], sort=False)["score"].apply(mean_over_seeds).unstack()
+    display(show(over_seeds.astype({"seeds": int}).reset_index()))
+
+# %% tags=["hide-input"]
+lines = []
+if wide_runs:
+    for (metric, architecture), rows in at_width.groupby(["metric", "architecture"], sort=False):
+        by_seed = rows.pivot(index="seed", columns="baseline", values="score")
+        trained = by_seed.pop("fully trained")
+        nearest = by_seed.mean().idxmax()
+        lead = mean_over_seeds(trained - by_seed[nearest])
+        lines.append(
+            f"- **{metric}**, {architecture}: nearest to the trained SAE is {nearest}; the trained SAE leads by {lead['mean']:+.3f} "
+            f"[{lead['low']:+.3f}, {lead['high']:+.3f}]. Seeds of one variant lie at most {max(np.ptp(trained), np.ptp(by_seed, axis=0).max()):.3f} apart."
+        )
+Markdown("\n".join(lines))
+
+# %% [markdown]
+# And does width help the random ones more? For each variant, what its score gains from 8 to 16 latents a dimension, at the same L0 and from the same seed.
+
+# %% tags=["hide-input"]
+gains = pd.DataFrame()
+if runs and wide_runs:
+    same = ["metric", "baseline", "architecture", "l0", "seed"]
+    gain = (at_width.set_index(same)["score"] - longer.set_index(same)["score"]).dropna()
+    gains = gain.unstack("architecture").droplevel(["l0", "seed"])
+    display(show(gains.reset_index()))
+
+# %% tags=["hide-input"]
+lines = []
+for metric, of_metric in gains.groupby(level="metric", sort=False):
+    of_metric = of_metric.droplevel("metric")
+    more = of_metric.drop(index="fully trained") - of_metric.loc["fully trained"]
+    catching_up = (more > 0).sum(axis=1)
+    told = [f"{name} in {n} of {more.shape[1]} ({more.loc[name].min():+.3f} to {more.loc[name].max():+.3f})" for name, n in catching_up.items()]
+    lines.append(f"- **{metric}**: number of architectures in which a baseline gains more than the trained SAE (its gain less the trained SAE's): {'; '.join(told)}.")
+Markdown("\n".join(lines) + ("\n\nOne seed, so differences within the spread of seeds above say nothing." if lines else ""))
 
 # %%
 results = Path(os.environ.get("SAELITE_RESULTS", "results"))

@@ -620,10 +620,10 @@ FAULTS = {
 def keep(row, out):
     """Put a row into the file of rows, in place of an earlier one on the same fault, and write the page beside it."""
     sys.path.insert(0, str(ROOT / "book"))
-    import execute
+    import run_records
 
     kept = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
-    kept[row["fault"]] = row | {"machine": execute.machine()}
+    kept[row["fault"]] = row | {"machine": run_records.machine()}
     rows = [kept[name] for name in FAULTS if name in kept]
     out.write_text(json.dumps({row["fault"]: row for row in rows}, indent=1) + "\n", encoding="utf-8")
     lines = ["| fault | tried | survived | lost |", "|---|---|---|---|"]

@@ -82,14 +82,14 @@ class Notebook:
     """The code cells of a notebook and its parameters at quick size, to be run here with one of them changed."""
 
     def __init__(self, path):
-        import execute
         import jupytext
         import yaml
+        from notebook_parameters import declared_parameters, default_parameters
 
-        self.path, self.execute = path, execute
+        self.path = path
         quick = yaml.safe_load((ROOT / "book/params/quick.yaml").read_text(encoding="utf-8"))
-        self.kinds = execute.declared_parameters(path)
-        self.defaults = execute.default_parameters(path)
+        self.kinds = declared_parameters(path)
+        self.defaults = default_parameters(path)
         self.parameters = self.defaults | quick.get(path.stem, {})
         cells = [cell for cell in jupytext.read(path).cells if cell.cell_type == "code"]
         self.cells = [compile(c.source, f"cell {i}", "exec") for i, c in enumerate(cells) if not _declares(c)]
@@ -106,9 +106,8 @@ class Notebook:
         for number, cell in enumerate(self.cells[start:], start=start):
             if keep is not None:
                 keep.append(dict(space))
-            signal.setitimer(
-                signal.ITIMER_PROF, 0 if keep is not None else PATIENCE
-            )  # the first run may have nothing in the cache
+            # the first run may have nothing in the cache
+            signal.setitimer(signal.ITIMER_PROF, 0 if keep is not None else PATIENCE)
             try:
                 with contextlib.redirect_stdout(io.StringIO()):
                     exec(cell, space)
@@ -201,6 +200,9 @@ def judge(error, early):
 
 def fuzz(notebook, seed, through):
     """Try every value of every parameter. A list of cases: parameter, value, outcome, told, seconds."""
+    from commands import Refused
+    from notebook_parameters import check_parameters
+
     switch = Switch()
     switch.patch()
     begun, error = notebook.run(notebook.parameters)
@@ -217,8 +219,8 @@ def fuzz(notebook, seed, through):
         for value in values_for(kind, notebook.defaults[name]):
             started = time.perf_counter()
             try:
-                fitted = notebook.execute.check_parameters(notebook.path, {name: value})
-            except notebook.execute.Refused as refused:
+                fitted = check_parameters(notebook.path, {name: value})
+            except Refused as refused:
                 outcome, told = "refused" if in_a_sentence(refused) else "wrong", f"Refused: {refused}"
             except Exception as error:
                 outcome, told = "wrong", f"{type(error).__name__}: {error}"

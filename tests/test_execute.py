@@ -7,8 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+import commands
 import execute
 import nbformat
+import notebook_parameters
 import pytest
 
 PARAMETERS = """\
@@ -37,7 +39,7 @@ def project(tmp_path, monkeypatch):
     for folder in ("notebooks", "saelite"):
         (tmp_path / folder).mkdir()
     (tmp_path / "saelite" / "sae.py").write_text("width = 1\n")
-    monkeypatch.setattr(execute, "ROOT", tmp_path)
+    monkeypatch.setattr(commands, "ROOT", tmp_path)
     return tmp_path
 
 
@@ -84,8 +86,8 @@ def test_unknown_parameter_in_a_file_and_unknown_notebook_are_refused(project, c
 )
 def test_wrong_type_is_refused(project, name, value):
     notebook = write_notebook(project / "notebooks" / "01_a.ipynb")
-    with pytest.raises(execute.Refused, match=f"01_a: {name} must be"):
-        execute.check_parameters(notebook, {name: value})
+    with pytest.raises(commands.Refused, match=f"01_a: {name} must be"):
+        notebook_parameters.check_parameters(notebook, {name: value})
 
 
 @pytest.mark.parametrize(
@@ -104,7 +106,7 @@ def test_wrong_type_is_refused(project, name, value):
 )
 def test_values_are_read_as_their_type_asks(project, name, value, meant):
     notebook = write_notebook(project / "notebooks" / "01_a.ipynb")
-    fitted = execute.check_parameters(notebook, {name: value})[name]
+    fitted = notebook_parameters.check_parameters(notebook, {name: value})[name]
     assert fitted == meant and type(fitted) is type(meant)
 
 
@@ -182,8 +184,8 @@ def test_runs_again_when_and_only_when_something_changed(project, capsys):
 def test_a_notebook_that_differs_from_its_source_is_refused(project):
     notebook = write_notebook(project / "notebooks" / "01_a.ipynb", "print(samples)")
     notebook.with_suffix(".py").write_text("# %%\nprint('edited')\n")
-    with pytest.raises(execute.Refused, match="jupytext --sync"):
-        execute.find_notebook(notebook)
+    with pytest.raises(commands.Refused, match="jupytext --sync"):
+        notebook_parameters.find_notebook(notebook)
 
 
 def test_a_dry_run_lists_parameters_and_runs_nothing(project, capsys):

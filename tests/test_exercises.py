@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-import execute
+import commands
 import nbformat
 import numpy as np
 import pytest
@@ -79,7 +79,7 @@ def test_a_copy_for_elsewhere_begins_by_installing():
 
 def test_a_solution_that_is_not_marked_is_refused():
     cell = nbformat.v4.new_code_cell("answer = 1", metadata={"tags": ["solution"]})
-    with pytest.raises(execute.Refused, match="marks none"):
+    with pytest.raises(commands.Refused, match="marks none"):
         student.without_solutions(nbformat.v4.new_notebook(cells=[cell]))
 
 

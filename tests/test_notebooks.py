@@ -4,8 +4,8 @@ import ast
 import re
 from pathlib import Path
 
-import execute
 import nbformat
+import notebook_parameters
 import pytest
 import yaml
 
@@ -24,7 +24,7 @@ def test_each_notebook_has_both_files_and_a_place_in_the_book():
 
 @by_notebook
 def test_py_and_ipynb_hold_the_same_cells(source):
-    assert execute.cell_sources(source) == execute.cell_sources(source.with_suffix(".ipynb"))
+    assert notebook_parameters.cell_sources(source) == notebook_parameters.cell_sources(source.with_suffix(".ipynb"))
 
 
 @by_notebook
@@ -46,7 +46,7 @@ def test_every_parameter_has_a_type_a_fitting_default_and_a_comment(source):
         assert isinstance(parameter, ast.AnnAssign), f"{text} needs a type"
         after = lines[parameter.end_lineno - 1].encode()[parameter.end_col_offset :].decode()
         assert after.strip().startswith("# "), f"{text} needs a comment that says what it means"
-        execute.check_parameters(notebook, {parameter.target.id: ast.literal_eval(parameter.value)})
+        notebook_parameters.check_parameters(notebook, {parameter.target.id: ast.literal_eval(parameter.value)})
 
 
 CHAPTERS = [source for source in SOURCES if not source.stem.startswith("9")]  # the rest is for reference
@@ -75,7 +75,7 @@ def test_a_chapter_is_a_lesson(source):
 
 @pytest.mark.parametrize("file", ["quick.yaml", "paper.yaml"])
 def test_kept_parameters_fit_the_notebooks(file):
-    execute.plan([source.with_suffix(".ipynb") for source in SOURCES], file=ROOT / "book" / "params" / file)
+    notebook_parameters.plan([source.with_suffix(".ipynb") for source in SOURCES], file=ROOT / "book" / "params" / file)
 
 
 def test_the_papers_setting_is_one_in_all_chapters():

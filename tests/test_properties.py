@@ -4,7 +4,7 @@ import html
 import json
 import random
 
-import execute
+import commands
 import numpy as np
 import pandas as pd
 import pytest
@@ -185,7 +185,7 @@ def test_a_list_of_values_is_read_as_it_was_written(values):
 def test_any_other_text_is_split_or_refused_in_a_sentence(text):
     try:
         assert sweep_grid.split_values(text)
-    except execute.Refused as refused:
+    except commands.Refused as refused:
         assert str(refused).startswith("The values")
 
 

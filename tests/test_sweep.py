@@ -11,9 +11,10 @@ import sys
 import time
 from pathlib import Path
 
-import execute
+import commands
 import pandas as pd
 import pytest
+import run_records
 import sweep
 import sweep_engine
 import sweep_grid
@@ -37,7 +38,7 @@ def project(tmp_path, monkeypatch, request):
     for folder in ("notebooks", "saelite"):
         (tmp_path / folder).mkdir()
     (tmp_path / "saelite" / "sae.py").write_text("width = 1\n")
-    monkeypatch.setattr(execute, "ROOT", tmp_path)
+    monkeypatch.setattr(commands, "ROOT", tmp_path)
     shared = lambda *_: contextlib.nullcontext(request.getfixturevalue("client"))  # noqa: E731
     monkeypatch.setattr(sweep_engine, "connected", shared)
     return tmp_path
@@ -144,7 +145,7 @@ def test_leaves_tidy_tables_and_a_record_and_runs_nothing_twice(project, capsys)
     assert record["notebook"] == "01_a" and record["jobs"] == 2 and record["commit"] is None
     assert record["fixed_parameters"] == {"samples": 4, "rate": 2.0}
     assert record["grid"] == {"name": ["x", "y"], "depths": [[1], [2, 3]]}
-    assert record["date"].endswith("+00:00") and record["machine"] == execute.machine()
+    assert record["date"].endswith("+00:00") and record["machine"] == run_records.machine()
     assert [unit.pop("threads") for unit in record["units"]] == [1] * 4
     seconds = [unit.pop("wall_seconds") for unit in record["units"]]
     assert record["units"] == sweep.units(record["grid"])
@@ -154,7 +155,7 @@ def test_leaves_tidy_tables_and_a_record_and_runs_nothing_twice(project, capsys)
     assert list(results.columns[:7]) == ["table", "name", "depths", "score", "draw", "whole", "fixed_samples"]
     assert list(results["score"]) == list(table["score"]) and set(results["fixed_samples"]) == {4}
     assert results["whole"].dtype == "Int64" and set(results["fixed_rate"]) == {2.0}
-    assert set(results["run_threads"]) == {1} and set(results["run_torch"]) == {execute.machine()["torch"]}
+    assert set(results["run_threads"]) == {1} and set(results["run_torch"]) == {run_records.machine()["torch"]}
     assert list(results["run_seconds"]) == [second for second in seconds for _ in range(2)]
     also = pd.read_csv(out / "comparison" / "results.csv")
     assert list(also.columns) == list(results.columns) and list(also["score"]) == list(results["score"])
@@ -267,7 +268,7 @@ def test_a_notebook_depends_on_the_reference_runs_but_a_unit_does_not(project):
     table = project / "book" / "results" / "toy" / "scores.csv"
 
     def keys(**how):
-        return execute.run_key(notebook, {}, project / "out", **how)
+        return run_records.run_key(notebook, {}, project / "out", **how)
 
     book, unit = [keys()], [keys(references=False)]
     table.parent.mkdir(parents=True)
@@ -293,7 +294,7 @@ def test_a_grid_may_come_from_a_file_and_the_command_line_overrules_it(project):
         "{samples: [1, 1]}": "gives samples the value 1 twice",
     }.items():
         file.write_text(f"01_a: {wrong}")
-        with pytest.raises(execute.Refused, match=message):
+        with pytest.raises(commands.Refused, match=message):
             sweep_grid.read_grid(notebook, [], file)
 
 

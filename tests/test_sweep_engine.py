@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import commands
 import dask
 import distributed
-import execute
 import pandas as pd
 import psutil
 import pytest
@@ -176,7 +176,7 @@ def job_of(notebook, folder):
     folder.mkdir()
     about = {"number": 0, "topic": "t", "label": "unit", "parameters": {}, "environment": {}}
     program = Path(sweep_engine.__file__).with_name("unit.py")
-    places = {"program": program, "root": execute.ROOT, "notebook": notebook, "folder": folder}
+    places = {"program": program, "root": commands.ROOT, "notebook": notebook, "folder": folder}
     return about | {name: str(path) for name, path in places.items()}
 
 

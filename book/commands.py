@@ -1,0 +1,73 @@
+"""What the commands of the book share: how they refuse, fail and stop, each in one line, and how they write files."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from saelite import checks
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Refused(ValueError):
+    """What was asked for cannot be run; the message is one sentence for the reader."""
+
+
+class NotebookFailed(RuntimeError):
+    """A notebook stopped with an error; the message says in which cell."""
+
+
+def guarded(command) -> int:
+    """Run a command; end in one line and an exit code where it is refused, fails or is stopped."""
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        return command() or 0
+    except Refused as refusal:
+        print(f"error: {refusal}", file=sys.stderr)
+        return 2
+    except NotebookFailed as failure:
+        print(f"error: {failure}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        mend = "free some space or name another folder, and give the same command again; what had finished is kept"
+        print(f"error: {error.filename or 'A file'} cannot be written ({error.strerror}): {mend}.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. What had finished is kept: the same command resumes.", file=sys.stderr)
+        return 130
+
+
+def refuse_credentials(**texts: Any) -> None:
+    """Refuse addresses with a password or a token in them: parameters and commands are kept with what they made."""
+    try:
+        checks.no_credentials(**texts)
+    except ValueError as error:
+        raise Refused(str(error)) from None
+
+
+def write_atomically(text: str, path: Path) -> None:
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    with open(unfinished, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())  # or a power cut might leave the name without the text
+    os.replace(unfinished, path)
+
+
+def clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
