@@ -65,6 +65,7 @@ from saelite.comparison import architectures_at, fit, papers_grid
 from saelite.corpora import load_texts
 from saelite.evaluations import over, references
 from saelite.exercises import reconstruction as exercises
+from saelite.metrics import evaluate
 from saelite.models import check_layer, load_model
 from saelite.paper import paper_scores
 from saelite.reconstruction import EV, KL, LOSS, RECOVERED_MEAN, RECOVERED_ZERO, Reconstruction
@@ -142,7 +143,8 @@ saes, histories = fit(
 items = over(saes, evaluation)
 summary = summarise(items, ["architecture", "baseline", "metric"])
 table = summary.pivot(index=["architecture", "baseline"], columns="metric", values="score")[METRICS]
-show(table.loc[list(saes)].reset_index())
+measured_l0 = pd.Series({sae: evaluate(saes[sae], store.held_out[:10_000]).l0 for sae in saes}, name="L0").rename_axis(table.index.names)
+show(table.join(measured_l0).loc[list(saes)].reset_index())
 
 # %% [markdown]
 # Two figures of the same SAEs. In each, first find the floor and {term}`PCA`, then the trained SAE, then the baselines. From the first figure to
@@ -394,6 +396,7 @@ Markdown("\n".join(lines) + ("\n\nOne seed, so differences within the spread of 
 # %%
 results = Path(os.environ.get("SAELITE_RESULTS", "results"))
 results.mkdir(parents=True, exist_ok=True)
+summary = summary.join(measured_l0.rename("measured_l0"), on=measured_l0.index.names)
 summary.assign(l0=l0, layer=layer, seed=seed).to_json(results / "reconstruction.json", orient="records", indent=1)
 lazy.to_json(results / "lazy_training.json", orient="records", indent=1)
 
