@@ -385,8 +385,8 @@ if runs and wide_runs:
 
 # %% tags=["hide-input"]
 lines = []
-for metric, of_metric in gains.groupby(level="metric", sort=False):
-    of_metric = of_metric.droplevel("metric")
+for metric in gains.index.unique("metric") if len(gains) else []:
+    of_metric = gains.loc[metric]
     more = of_metric.drop(index="fully trained") - of_metric.loc["fully trained"]
     catching_up = (more > 0).sum(axis=1)
     told = [f"{name} in {n} of {more.shape[1]} ({more.loc[name].min():+.3f} to {more.loc[name].max():+.3f})" for name, n in catching_up.items()]
