@@ -11,7 +11,7 @@ from saelite import parallel
 from saelite.ranked import ActivationFunction, threshold_for_l0
 
 # How strongly a steered penalty answers to an L0 off its target, at once and over time.
-PROPORTIONAL, INTEGRAL = 8.0, 0.03
+PROPORTIONAL, INTEGRAL = 8.0, 0.1
 
 
 class _Penalised(ActivationFunction):
@@ -19,7 +19,9 @@ class _Penalised(ActivationFunction):
 
     Steering is a proportional and integral control in ``log(L0 / target)``. Its integral part, `level`, finds the
     weight that holds the target; its proportional part answers at once, and may turn the penalty into a reward while L0
-    is too low. Both count in a natural unit that the subclass names, so that no weight has to be guessed.
+    is too low. Both count in a natural unit that the subclass names, so that no weight has to be guessed. Where a
+    level above 1 is called for, both grow with it: frozen directions can ask for ten times the weight that learned ones
+    do, and would otherwise still be on the way there, with too many latents, when training ends.
     """
 
     def __init__(self, target_l0, coefficient):
@@ -50,8 +52,8 @@ class _Penalised(ActivationFunction):
         if self.steered and self.training:
             off_target = (l0 / self.target_l0).log().clamp(-1, 1)
             # far from the target the proportional part does the work; a level that built up meanwhile would overshoot
-            self.level.add_(INTEGRAL * off_target.clamp(-0.2, 0.2)).clamp_(min=0)
-            self.coefficient.copy_(unit * (self.level + PROPORTIONAL * off_target))
+            self.level.add_(self.level.clamp(min=1) * INTEGRAL * off_target.clamp(-0.2, 0.2)).clamp_(min=0)
+            self.coefficient.copy_(unit * (self.level + self.level.clamp(min=1) * PROPORTIONAL * off_target))
 
 
 class ReLU(_Penalised):
