@@ -53,6 +53,7 @@ reference: str = "../book/results/check_saelens"  # folder of the reference run 
 import os
 import shutil
 import time
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -114,9 +115,9 @@ sae, about = formats.read(checkpoint)
 checking.rescale(sae, scale)
 notes = checking.at_odds(sae, about, **given)
 Markdown(
-    "\n".join(f"- {key}: {value}" for key, value in about.items() if value is not None)
+    "\n".join(f"- {key}: {escape(str(value))}" for key, value in about.items() if value is not None)
     + f"\n- width {sae.d_in}, {sae.d_sae:,} latents\n\n"
-    + ("\n".join(f"- **At odds:** {note}" for note in notes) or "Nothing that it says is at odds with what it is given here.")
+    + ("\n".join(f"- **At odds:** {escape(note)}" for note in notes) or "Nothing that it says is at odds with what it is given here.")
 )
 
 # %% [markdown]
@@ -174,7 +175,7 @@ show(card[report.COLUMNS])
 figure = plots.scorecard(card)
 
 # %% tags=["hide-input"]
-Markdown("\n".join(f"- {line}" for line in report.in_words(card, checking.YOURS) + notes))
+Markdown("\n".join(f"- {line}" for line in map(escape, report.in_words(card, checking.YOURS) + notes)))
 
 # %% tags=["hide-input"]
 frozen = card[~card["baseline"].isin([checking.YOURS, checking.HERE])]
