@@ -40,7 +40,7 @@ def check(options):
         norms_after=norms_after(lm, options.layer, options.site),
     )  # fmt: skip
     store = harvest(lm, corpus, layer=options.layer, site=options.site, tokens=options.tokens)
-    notes.append(checking.scale_in_words(checking.by_scale(sae, store.held_out[:4096])))
+    notes.append(checking.scale_in_words(checking.by_scale(sae, store.held_out[:4096], options.scale)))
     print("\n".join(notes), flush=True)
 
     l0 = evaluate(sae, store.held_out[:4096]).l0
@@ -74,11 +74,25 @@ def plan(options):
     if options.params:
         file, entry = options.params
         with open(file, encoding="utf-8") as opened:
-            by_entry = yaml.safe_load(opened)
-        if not isinstance(by_entry, dict) or entry not in by_entry:
-            raise ValueError(f"{file} has no entry {entry!r}.")
-        settings = {name: value for name, value in by_entry[entry].items() if name in SETTINGS} | settings
+            try:
+                by_entry = yaml.safe_load(opened)
+            except yaml.YAMLError as error:
+                raise ValueError(f"{file} is no YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(by_entry, dict) or not isinstance(by_entry.get(entry), dict):
+            raise ValueError(f"{file} has no entry {entry!r} with settings in it.")
+        in_file = {name: _of_its_kind(name, value) for name, value in by_entry[entry].items() if name in SETTINGS}
+        settings = in_file | settings
     print("\n".join(planning.in_words(planning.plan(**settings))))
+
+
+def _of_its_kind(name, value):
+    """A setting from a file, where YAML makes of it what it looks like: 4e5 is a string to it."""
+    kind = {"architectures": list, "tflops": int | float | None}.get(name, type(SETTINGS[name].default))
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ValueError(
+            f"{name}={value!r} must be {getattr(kind, '__name__', kind)}, such as {SETTINGS[name].default!r}."
+        )
+    return value
 
 
 def cache(options):
@@ -138,7 +152,7 @@ def main(arguments=None):
         checks.no_credentials(**{"The command": words})  # before anything repeats them
         options = parser.parse_args(words)
         options.run(options)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

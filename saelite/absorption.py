@@ -13,6 +13,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch.nn.functional import normalize
 
+from saelite.metrics import _cosines
+
 COLUMNS = [
     "parent", "child", "parent_latent", "child_latent", "cosine", "alone", "together", "fires_alone", "fires_together",
     "absorbed", "lean", "true_cosine",
@@ -140,10 +142,6 @@ def _features_of(pairs, n_features):
         if len(pair) != 2 or pair[0] == pair[1] or not all(0 <= feature < n_features for feature in pair):
             raise ValueError(f"{tuple(pair)} does not name two features of a world that has {n_features}.")
     return sorted({feature for pair in pairs for feature in pair})
-
-
-def _cosines(features, W_dec):
-    return normalize(features, dim=1) @ normalize(W_dec.detach().to(features), dim=1).T
 
 
 def _share(which):

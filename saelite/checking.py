@@ -79,7 +79,7 @@ def at_odds(sae, about, *, model, layer, d_model, site="residual", norms_after=F
 
 
 @torch.no_grad()
-def by_scale(sae, x):
+def by_scale(sae, x, scale=1.0):
     """Explained variance and L0 with activations multiplied by a number before they reach the SAE, and divided after.
 
     An SAE trained on scaled activations whose checkpoint does not hold the scale gives poor reconstructions, and
@@ -90,15 +90,20 @@ def by_scale(sae, x):
     sae : SAE
     x : tensor of shape (n, d_in)
         Some thousand activations, as the model gives them.
+    scale : float
+        What the SAE was made to multiply by already, with :func:`rescale`.
 
     Returns
     -------
     pandas.DataFrame
-        convention, factor, explained_variance, l0.
+        convention, factor (of the activations as the model gives them), explained_variance, l0; the first row is the
+        SAE as it is now.
     """
     check_finite(x)
     norm, width = x.norm(dim=1).mean().item(), x.shape[1]
+    given = "as the model gives them" if scale == 1 else f"multiplied by {scale:.4g}, as asked for"
     factors = {
+        given: scale,
         "as the model gives them": 1.0,
         "mean norm sqrt(d_in)": width**0.5 / norm,
         "mean norm 1": 1 / norm,
@@ -106,12 +111,13 @@ def by_scale(sae, x):
     } | {f"times {factor:g}": float(factor) for factor in 4.0 ** np.array([-3, -2, -1, 1, 2, 3])}
     rows = []
     for convention, factor in factors.items():
-        code = sae.encode(x * factor)
+        further = factor / scale
+        code = sae.encode(x * further)
         rows.append(
             {
                 "convention": convention,
                 "factor": factor,
-                "explained_variance": explained_variance(x, sae.decode(code) / factor),
+                "explained_variance": explained_variance(x, sae.decode(code) / further),
                 "l0": (code > 0).sum(dim=1).double().mean().item(),
             }
         )
@@ -130,8 +136,8 @@ def scale_in_words(table, by=0.05):
     gain = named["explained_variance"] - given["explained_variance"]
     better = named[(gain >= by) | ((gain >= -2 * by) & (named["l0"] <= given["l0"] / 2))]
     said = (
-        f"As the model gives them, activations are explained to {given['explained_variance']:.2f} with an L0 of "
-        f"{given['l0']:.1f}"
+        f"{given['convention'].capitalize()}, activations are explained to {given['explained_variance']:.2f} with an "
+        f"L0 of {given['l0']:.1f}"
     )
     if better.empty:
         return f"{said}, and no usual scaling does better: nothing says that the input scale is wrong."

@@ -19,7 +19,7 @@ def architectures_at(l0, names, d_sae):
     l0 : int
         Active latents per sample.
     names : list of str
-        From ReLU, TopK, BatchTopK, JumpReLU.
+        From TopK, BatchTopK, RelativeBatchTopK, Matryoshka, ReLU, JumpReLU.
     d_sae : int
         Latents of the SAEs they are for. What does not fit is refused here, before any long work.
 

@@ -12,6 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from torch.nn.functional import normalize
 from transformers import AutoModelForCausalLM
 
+from saelite import checks
 from saelite.models import LanguageModel
 
 
@@ -70,10 +71,11 @@ class TensorBatches:
     Raises
     ------
     ValueError
-        If there are fewer activations than one batch takes.
+        If there are fewer activations than one batch takes, or `batch_size` is no whole number of 1 or more.
     """
 
     def __init__(self, x, batch_size, settings, seed=0):
+        checks.whole(1, batch_size=batch_size)
         if len(x) < batch_size:
             raise ValueError(f"There are {len(x):,} activations, too few for one batch of {batch_size:,}.")
         self.x, self.batch_size = x, batch_size
@@ -84,6 +86,9 @@ class TensorBatches:
         return len(self.x) // self.batch_size
 
     def __getitem__(self, i):
+        """Return batch `i`, a tensor of shape (batch_size, d_in)."""
+        if not 0 <= i < len(self):
+            raise IndexError(f"There is no batch {i}: there are {len(self)}, from 0.")
         return self.x[self.order[i * self.batch_size : (i + 1) * self.batch_size]]
 
 

@@ -163,7 +163,9 @@ def _from_datasets(name: str, split: str, seed: int | None, limit: int | None, s
         stream = datasets.load_dataset(**source, split=split, streaming=True)
         if seed is not None:
             stream = stream.shuffle(seed=seed, buffer_size=10_000)
-        return stream if streaming else datasets.Dataset.from_list(list(stream.take(limit)))
+        if streaming:
+            return stream
+        return datasets.Dataset.from_list(list(stream.take(limit)), features=stream.features, info=stream.info)
     # The library's errors for a set that is not there share no class; each becomes the one sentence below.
     except Exception as error:
         reason = " ".join(str(error).split())[:200]

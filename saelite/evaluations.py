@@ -31,6 +31,7 @@ import torch
 from tqdm import tqdm
 
 from saelite import atomic, cache
+from saelite.sae import SAE
 
 
 def over(saes, evaluation, *, progress=True):
@@ -59,10 +60,19 @@ def references(evaluation):
 
 
 def fingerprint(sae):
-    """A hash of what an SAE computes: its class, its activation function's and every tensor of its state."""
+    """A hash of what an SAE computes: its class, its activation function's and every tensor of its state.
+
+    Of a module that is not of this library, also how it is printed and every number and string that it or a module in
+    it holds as an attribute, such as a k that is in no tensor.
+    """
     activation = getattr(sae, "activation", None)
     settings = getattr(activation, "settings", dict)()
     digest = hashlib.sha256(f"{type(sae).__name__} {type(activation).__name__} {settings}".encode())
+    if type(sae) is not SAE:
+        digest.update(repr(sae).encode())
+        for name, module in sae.named_modules():
+            plain = {key: value for key, value in vars(module).items() if isinstance(value, int | float | str)}
+            digest.update(f"{name} {sorted(plain.items())}".encode())
     for name, tensor in sorted(sae.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())

@@ -164,6 +164,8 @@ def _saelens(folder):
     if config.get("rescale_acts_by_decoder_norm"):
         weights = _with_norms_in_the_code(weights)
     threshold = tensors.get("threshold", tensors.get("topk_threshold"))
+    if threshold is None and architecture not in ("standard", "topk"):
+        raise KeyError("threshold")
     if architecture == "topk":
         k = config.get("k") or (config.get("activation_fn_kwargs") or {})["k"]
         activation = TopK(_whole(k))

@@ -156,9 +156,9 @@ def _from_datasets(name, split, image, label, seed, limit):
             hub_id, _, config = name.partition(":")
             pictures = datasets.load_dataset(hub_id, config or None, split=split, streaming=limit is not None)
             if limit is not None:
-                features = pictures.features
                 stream = pictures if seed is None else pictures.shuffle(seed=seed, buffer_size=1000)
-                pictures = datasets.Dataset.from_list(list(stream.take(limit)), features=features)
+                some = list(stream.take(limit))
+                pictures = datasets.Dataset.from_list(some, features=pictures.features, info=pictures.info)
     # The library's errors for a set that is not there share no class; each becomes the one sentence below.
     except Exception as error:
         reason = " ".join(str(error).split())[:200]

@@ -50,8 +50,8 @@ class Scores:
     ----------
     explained_variance : float
     low, high : float
-        95% bootstrap interval of the explained variance over samples (or groups of them). It speaks of the sample that
-        the SAE was tested on, not of other seeds.
+        95% bootstrap interval of the explained variance over samples (or groups of them); NaN from a single one. It
+        speaks of the sample that the SAE was tested on, not of other seeds.
     l0 : float
         Mean number of active latents per sample.
     dead : float in [0, 1]
@@ -222,6 +222,7 @@ def explained_variance_interval(x, error, groups=None, level=0.95, resamples=999
     Returns
     -------
     (value, low, high)
+        low and high are NaN from a single group: nothing tells how much another would differ.
     """
     variance = (x.double() - x.double().mean(dim=0)).square().sum(dim=1).numpy()
     groups = np.arange(len(error)) if groups is None else np.unique(groups, return_inverse=True)[1]
@@ -230,6 +231,8 @@ def explained_variance_interval(x, error, groups=None, level=0.95, resamples=999
     def statistic(e, v, axis):
         return 1 - e.sum(axis=axis) / v.sum(axis=axis)
 
+    if len(error) == 1:
+        return statistic(error, variance, 0), np.nan, np.nan
     interval = bootstrap(
         (error, variance), statistic, paired=True, vectorized=True, n_resamples=resamples, batch=100,
         confidence_level=level, method="percentile", rng=np.random.default_rng(0),

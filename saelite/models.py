@@ -154,7 +154,7 @@ def layers(model: PreTrainedModel) -> torch.nn.ModuleList:
 def fingerprint(lm: LanguageModel) -> str:
     """Return 16 hexadecimal characters that tell a model's weights and configuration from any other's.
 
-    Up to 256 values of each parameter are looked at, spread evenly over it: training changes them all. The name it was
+    Up to 511 values of each parameter are looked at, spread evenly over it: training changes them all. The name it was
     loaded by plays no part, so that a copy of a model counts as the same.
     """
     config = json.loads(lm.model.config.to_json_string(use_diff=False))

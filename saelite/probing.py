@@ -76,6 +76,8 @@ class Probing:
         self, lm, concepts, *, layer, site="residual", context=64, k=(1, 2, 5, 20), draws=5, seed=0, progress=True,
     ):  # fmt: skip
         check_layer(lm, layer, site)
+        if not isinstance(k, list | tuple):
+            raise ValueError(f"k={k!r} must be a list of numbers of latents, such as [1, 5].")
         checks.whole(1, lm.d_model, k=k)
         self.k = sorted(set(k))
         if context < SHORTEST_CONTEXT or draws < 1:

@@ -36,6 +36,9 @@ def in_words(card, against):
     """
     said = []
     for metric, rows in card.groupby("metric", sort=False):
+        if against not in set(rows["baseline"]):  # such as AutoInterp, where no latent fires often enough
+            said.append(f"{metric}: {against} has no item that could be scored.")
+            continue
         own, others = rows[rows["baseline"] == against].iloc[0], rows[rows["baseline"] != against]
         of = f" ({own['floor_is']})" if "floor_is" in card else ""
         floor = "" if own["floor"] != own["floor"] else f", floor {own['floor']:.2f}{of}"
@@ -45,11 +48,12 @@ def in_words(card, against):
             + "."
         )
     verdicts = card.loc[card["baseline"] != against, "verdict"].value_counts()
-    said.append(
-        f"Of {verdicts.sum()} comparisons, the other SAE is "
-        + ", ".join(f"{verdict} in {count}" for verdict, count in verdicts.items())
-        + "."
-    )
+    if len(verdicts):
+        said.append(
+            f"Of {verdicts.sum()} comparisons, the other SAE is "
+            + ", ".join(f"{verdict} in {count}" for verdict, count in verdicts.items())
+            + "."
+        )
     return said
 
 

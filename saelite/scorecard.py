@@ -4,9 +4,11 @@ import numpy as np
 import pandas as pd
 
 from saelite import evaluations
+from saelite.reconstruction import KL, LOSS
 from saelite.statistics import contrast, rescaled, summarise
 
 TRAINED = "fully trained"
+LOWER_IS_BETTER = (LOSS, KL)
 
 
 def scorecard(saes, measured, *, against=TRAINED, progress=True):
@@ -31,10 +33,21 @@ def scorecard(saes, measured, *, against=TRAINED, progress=True):
         difference_high, detectable, margin and verdict, as :func:`saelite.statistics.contrast` has them; but where the
         trained SAE's interval reaches down to the floor, equivalent becomes "nothing to match", and so does
         better, unless the baseline itself is above the floor.
+
+    Raises
+    ------
+    ValueError
+        If an evaluation has no item for any of the SAEs or lacks a metric, or a metric is better where it is lower.
     """
     tables = []
     for evaluation, margins in measured:
+        _refuse_lower_is_better(margins)
         items = evaluations.over(saes, evaluation, progress=progress)
+        if items.empty:
+            raise ValueError(
+                f"{type(evaluation).__name__} has no item that could be scored for any of the SAEs: give it more "
+                "activations or texts, or leave this evaluation out."
+            )
         limits = summarise(evaluations.references(evaluation), ["metric", "kind", "reference"])
         for metric, margin in margins.items():
             of_metric = items[items["metric"] == metric]
@@ -67,7 +80,13 @@ def against_trained(items, *, margin, paired, against=TRAINED):
     pandas.DataFrame, one row a metric, architecture and baseline
         metric, architecture, baseline, difference, difference_low, difference_high, detectable, margin, verdict. An
         architecture without a trained SAE, or whose items are none, is left out.
+
+    Raises
+    ------
+    ValueError
+        If a metric is better where it is lower, so that "better" would mean worse.
     """
+    _refuse_lower_is_better(set(items["metric"]))
     rows = []
     for (metric, architecture), group in items.groupby(["metric", "architecture"], sort=False):
         trained = group[group["baseline"] == against]
@@ -80,6 +99,15 @@ def against_trained(items, *, margin, paired, against=TRAINED):
                 )
     columns = ["metric", "architecture", "baseline", "difference", "difference_low", "difference_high"]
     return pd.DataFrame(rows, columns=[*columns, "detectable", "margin", "verdict"])
+
+
+def _refuse_lower_is_better(metrics):
+    for metric in LOWER_IS_BETTER:
+        if metric in metrics:
+            raise ValueError(
+                f"The metric {metric!r} is better where it is lower, so its verdicts would be the wrong way round: "
+                "take loss recovered instead."
+            )
 
 
 def _within(table, limits):

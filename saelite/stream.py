@@ -5,13 +5,15 @@ takes to train on them. The price: every SAE that is trained has the model run a
 (`saelite.activations`) is harvested once.
 """
 
+import json
+
 import datasets
 import numpy as np
 import torch
 
-from saelite.activations import harvest, like_lengths, run_rows, settings_of
+from saelite.activations import FORMAT, harvest, like_lengths, run_rows, settings_of
 from saelite.models import LanguageModel
-from saelite.rows import DOCUMENTS_AT_ONCE, hash_texts, join, kept_upto, rows_of, take, tokenise
+from saelite.rows import DOCUMENTS_AT_ONCE, hash_texts, join, kept_upto, rows_of, short_hash, take, tokenise
 from saelite.store import ActivationStore, Batches
 
 BUFFER = 500_000
@@ -89,9 +91,12 @@ class StreamedActivations:
         self.d_in = lm.d_model
         self.per_buffer = buffer // batch_size
         self._length = tokens // batch_size
+        texts_known, first = _known_by(texts)
         self.settings = settings | {
+            "format": FORMAT,
             "source": "stream",
-            "texts": _known_by(texts),
+            "texts": texts_known,
+            "first_tokens": short_hash(json.dumps(tokenise(lm, first, np.arange(len(first))[:16])).encode()),
             "tokens": self._length * batch_size,
             "buffer": self.per_buffer * batch_size,
             "batch_size": batch_size,
@@ -119,9 +124,13 @@ class StreamedActivations:
         """Compute and shuffle the activations of one filling of the buffer."""
         if self._rows is None or filling < self._next:
             self._rows, self._next = rows_of(self._documents(), self.settings), 0
-        while self._next <= filling:  # of those before, only the tokens are needed, to find where this one begins
-            rows = self._take(self._next)
-            self._next += 1
+        try:
+            while self._next <= filling:  # of those before, only the tokens are needed, to find where this one begins
+                rows = self._take(self._next)
+                self._next += 1
+        except BaseException:  # a network that fails, Ctrl-C: rows that were read are lost, so begin anew when asked
+            self._rows = None
+            raise
         ids, row_starts, _ = join(rows)
         size = self._size(filling)
         self._filling = None  # until it is whole
@@ -144,7 +153,6 @@ class StreamedActivations:
     def _take(self, filling: int) -> list:
         rows, found = take(self._rows, self._size(filling), self.settings)
         if found < self._size(filling):
-            self._rows = None
             before = filling * self.settings["buffer"]
             raise ValueError(
                 f"The texts ended after {before + found:,} of the {self.settings['tokens']:,} activations asked for: "
@@ -241,9 +249,15 @@ def _tokenised(lm: LanguageModel, stream: datasets.IterableDataset):
         yield from zip(texts, lm.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"], strict=True)
 
 
-def _known_by(texts) -> list[str]:
-    """What tells a text set from another: the hash of all of it, or of a stream its name and the hash of its start."""
+def _known_by(texts):
+    """What tells a text set from another: the hash of all of it, or of a stream its name and the hash of its start.
+
+    Returns
+    -------
+    (list of str, texts)
+        That, and texts that begin with the first: what their tokens are tells tokenizers apart.
+    """
     if not isinstance(texts, datasets.IterableDataset):
-        return [hash_texts(texts)[0]]
+        return [hash_texts(texts)[0]], texts
     first = [row["text"] for row in texts.take(FIRST_TEXTS)]
-    return [texts.info.description or texts.info.dataset_name or "", hash_texts(first)[0]]
+    return [texts.info.description or texts.info.dataset_name or "", hash_texts(first)[0]], first

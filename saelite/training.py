@@ -249,7 +249,7 @@ def _code_fingerprint():
     """A hash of the source files that decide what training makes."""
     files = sorted(Path(__file__).parent.glob("*.py"))
     names = "activation_functions ranked penalised pre_activations sparse sae baselines initialisation revival parallel"
-    names += " training checkpoints metrics store synthetic"
+    names += " training checkpoints metrics store stream rows activations synthetic"
     return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.stem in names.split())).hexdigest()[:16]
 
 

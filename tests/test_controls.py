@@ -38,13 +38,22 @@ def test_batches_of_a_tensor_hold_each_row_once_and_follow_from_the_seed():
     assert len(rows) == 18 == len(set(rows)) and rows != sorted(rows)
     assert torch.equal(TensorBatches(x, 6, {}, seed=3)[1], batches[1])
     assert TensorBatches(x, 6, {"of": "a"}, seed=3).settings != batches.settings
+    assert len(list(batches)) == 3
+    for i in (-1, 3):
+        with pytest.raises(IndexError, match=f"no batch {i}"):
+            batches[i]
+    with pytest.raises(ValueError, match="batch_size=0 must be a whole number"):
+        TensorBatches(x, 0, {})
     with pytest.raises(ValueError, match="too few for one batch of 21"):
         TensorBatches(x, 21, {})
 
 
 def test_an_sae_trains_on_a_tensor():
     x = torch.randn(400, 8, generator=torch.Generator().manual_seed(0))
-    train_or_load(SAE(8, 16, TopK(2)), TensorBatches(x, 50, {"x": "noise"}), progress=False)
+    sae = SAE(8, 16, TopK(2))
+    before = sae.W_dec.detach().clone()
+    train_or_load(sae, TensorBatches(x, 50, {"x": "noise"}), progress=False)
+    assert not torch.equal(sae.W_dec, before)
 
 
 def test_a_dictionary_shares_all_with_its_own_permutation_and_nothing_with_another_random_one():

@@ -86,6 +86,19 @@ def test_another_column_can_hold_the_text(tmp_path, monkeypatch):
         load_texts(str(file), column="body")
 
 
+def test_a_part_of_a_hub_set_keeps_its_licence_and_columns(monkeypatch):
+    kinds = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["bad", "good"])})
+    info = datasets.DatasetInfo(license="CC BY 4.0", features=kinds)
+    source = datasets.Dataset.from_dict({"text": ["one", "two", "three"], "label": [0, 1, 0]}, kinds, info)
+    stream = source.to_iterable_dataset()
+    stream.info.license = "CC BY 4.0"
+    monkeypatch.setattr(datasets, "load_dataset", lambda **settings: stream)
+    for seed in (None, 0):
+        texts = load_texts("owner/set", limit=2, seed=seed)
+        assert len(texts) == 2 and texts.info.license == "CC BY 4.0" and texts.info.description == "owner/set"
+        assert texts.features["label"].names == ["bad", "good"]
+
+
 @pytest.mark.parametrize("name", ["no-such-set-anywhere", "somewhere/odd.xyz"])
 def test_unknown_set_names_what_there_is(name, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)

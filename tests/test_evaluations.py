@@ -70,3 +70,19 @@ def test_fingerprints_tell_saes_apart():
     same, other = SAE(8, 16, TopK(2)), SAE(8, 16, TopK(2), seed=1)
     assert fingerprint(sae) == fingerprint(same) != fingerprint(other)
     assert fingerprint(sae) != fingerprint(SAE(8, 16, TopK(3)))  # k is in no tensor
+
+
+def test_fingerprints_tell_apart_modules_of_others_that_differ_in_a_plain_setting():
+    class Inner(torch.nn.Module):
+        def __init__(self, k):
+            super().__init__()
+            self.k = k
+
+    class Other(torch.nn.Module):
+        def __init__(self, k, slope=0.1):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(3))
+            self.inner, self.activation = Inner(k), torch.nn.LeakyReLU(slope)
+
+    assert fingerprint(Other(2)) == fingerprint(Other(2))
+    assert len({fingerprint(sae) for sae in (Other(2), Other(3), Other(2, 0.2))}) == 3

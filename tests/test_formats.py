@@ -199,6 +199,17 @@ def test_nan_is_refused(name, tmp_path):
         formats.read(folder)
 
 
+@pytest.mark.parametrize("architecture", ["jumprelu", "batchtopk"])
+def test_a_missing_threshold_is_refused(architecture, tmp_path):
+    folder = copy_of("saelens-jumprelu", tmp_path)
+    rewrite(folder / "cfg.json", architecture=architecture, k=3)
+    tensors = load_file(folder / "sae_weights.safetensors")
+    del tensors["threshold"]
+    save_file(tensors, folder / "sae_weights.safetensors")
+    with pytest.raises(ValueError, match="damaged .*KeyError: 'threshold'"):
+        formats.read(folder)
+
+
 def test_wrong_shapes_are_refused(tmp_path):
     folder = copy_of("saelens-standard", tmp_path)
     tensors = load_file(folder / "sae_weights.safetensors")

@@ -66,14 +66,20 @@ def test_a_folder_gives_its_folders_names_as_labels(coloured):
 def test_other_columns_and_sets_that_are_streamed(coloured, monkeypatch, limit):
     source = datasets.load_dataset("imagefolder", data_dir=str(coloured), split="train")
     source = source.rename_columns({"image": "picture", "label": "kind"})
+    source.info.license = "CC BY 4.0"
 
     def hub(name, config, split, streaming):
         assert (name, config, split, streaming) == ("owner/set", "small", "test", limit is not None)
-        return source.to_iterable_dataset() if streaming else source
+        if not streaming:
+            return source
+        stream = source.to_iterable_dataset()
+        stream.info.license = source.info.license
+        return stream
 
     monkeypatch.setattr(datasets, "load_dataset", hub)
     found = load_images("owner/set:small", "test", "picture", "kind", limit=limit)
     assert len(found) == (limit or 6) and set(found["label"]) <= {"red", "blue"} and found[0]["image"].size == (8, 8)
+    assert set(found["credit"]) == {"Image set owner/set:small, licence CC BY 4.0."}
     with pytest.raises(ValueError, match="no column 'label': name one of picture, kind as `label`"):
         load_images("owner/set:small", "test", "picture", limit=limit)
     with pytest.raises(ValueError, match="Column 'kind'.*holds no pictures"):

@@ -90,3 +90,9 @@ def test_threshold_is_a_parameter():
     features = torch.randn(200, 4)
     shares = [recovery(features, torch.randn(50, 4), threshold=t)["recovered"] for t in (-1, 0.5, 0.9, 1)]
     assert shares[0] == 1 and shares[-1] == 0 and shares[1] > shares[2]
+
+
+def test_a_single_group_has_no_interval():
+    x = torch.randn(50, 6)
+    scores = evaluate(SAE(6, 30, TopK(2)).eval(), x, groups=np.zeros(50, dtype=int))
+    assert np.isfinite(scores.explained_variance) and np.isnan(scores.low) and np.isnan(scores.high)

@@ -163,3 +163,20 @@ def test_an_unknown_model_names_those_that_are_known(monkeypatch):
 def test_kept_configurations_say_where_they_are_from():
     kept = json.loads(Path(planning.__file__).with_name("model_configs.json").read_text())
     assert all("config.json of" in one["source"] for one in kept.values())
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("one: [", "is no YAML: while parsing"),
+        ("one: 3", "no entry 'one' with settings in it"),
+        ("one: {tokens: 4e5}", "tokens='4e5' must be int, such as 400000"),
+        ("one: {tflops: fast}", "tflops='fast' must be"),
+        ("one: {architectures: TopK}", "architectures='TopK' must be list"),
+    ],
+)
+def test_a_file_of_parameters_that_does_not_fit_is_refused_in_one_line(text, message, tmp_path, capsys):
+    (tmp_path / "params.yaml").write_text(text)
+    assert main(["plan", "--params", str(tmp_path / "params.yaml"), "one"]) == 2
+    errors = capsys.readouterr().err
+    assert message in errors and errors.count("\n") == 1

@@ -166,6 +166,8 @@ def test_bad_input_is_refused_before_the_model_runs(monkeypatch):
         made(texts=labelled(["a"]))
     with pytest.raises(ValueError, match="k=.* number from 1 to 16, each"):
         made(k=(1, 17))
+    with pytest.raises(ValueError, match="k=5 must be a list"):
+        made(k=5)
     with pytest.raises(ValueError, match="k=.* is empty"):
         made(k=())
     with pytest.raises(ValueError, match="layer=7"):

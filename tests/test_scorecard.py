@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from saelite import report
 from saelite.activation_functions import TopK
 from saelite.sae import SAE
 from saelite.scorecard import against_trained, scorecard
@@ -85,3 +86,31 @@ def test_where_a_trained_sae_is_at_the_floor_only_what_rises_above_it_is_better(
     assert card["verdict"].fillna("").tolist() == [
         "", "nothing to match", "worse", "worse", "better", "", "nothing to match",
     ]  # fmt: skip
+
+
+def test_an_sae_without_items_is_said_and_no_items_at_all_have_a_sentence():
+    class Silent(MadeUp):
+        def __call__(self, sae):
+            return super().__call__(sae).iloc[: 80 * (sae.seed not in self.silent)]
+
+    saes = {("TopK", name): SAE(8, 16, TopK(2), seed=i) for i, name in enumerate(("your SAE", "same", "worse"))}
+    Silent.silent = {0}
+    evaluation = Silent()
+    evaluation.settings = {"silent": [0]}
+    card = scorecard(saes, [(evaluation, {"made up": 0.02})], against="your SAE", progress=False)
+    assert card["baseline"].tolist() == ["same", "worse"] and card["verdict"].isna().all()
+    assert report.in_words(card, "your SAE") == ["made up: your SAE has no item that could be scored."]
+    Silent.silent = {0, 1, 2}
+    evaluation.settings = {"silent": [0, 1, 2]}
+    with pytest.raises(ValueError, match="Silent has no item that could be scored for any of the SAEs"):
+        scorecard(saes, [(evaluation, {"made up": 0.02})], against="your SAE", progress=False)
+
+
+def test_metrics_that_are_better_where_lower_are_refused_by_name():
+    with pytest.raises(ValueError, match="'cross-entropy' is better where it is lower"):
+        scorecard({}, [(MadeUp(), {"cross-entropy": 0.02})], progress=False)
+    items = pd.DataFrame(
+        {"metric": "KL divergence", "architecture": "ReLU", "baseline": "a", "item": [1, 2], "score": [0.0, 1.0]}
+    )
+    with pytest.raises(ValueError, match="'KL divergence' is better where it is lower"):
+        against_trained(items, margin=0.1, paired=True)

@@ -84,6 +84,12 @@ def test_items_that_are_not_the_same_do_not_pair():
         contrast(items_of([1.0, 2.0]), items_of([1.0, 2.0, 3.0]), margin=0.1, paired=True)
 
 
+def test_items_that_are_not_the_same_do_not_pair_though_their_clusters_are():
+    ours = items_of([1.0, 2.0, 3.0], cluster=[0, 0, 1])
+    with pytest.raises(ValueError, match="not scored on the same items"):
+        contrast(ours, ours.iloc[1:], margin=0.1, paired=True)
+
+
 @pytest.mark.parametrize("scores", [[], [0.5, np.nan]])
 def test_missing_scores_are_refused(scores):
     with pytest.raises(ValueError, match="no items, or a score is missing"):

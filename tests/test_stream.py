@@ -107,6 +107,32 @@ def test_every_setting_is_in_the_key():
     assert streamed().settings == streamed().settings
 
 
+def test_another_tokenizer_is_another_key():
+    lm, other = tiny_model(), tiny_model()
+    other.tokenizer.add_tokens(["w1 w2", " "])  # the model is the same
+    for texts in (as_stream, tiny_texts):
+        assert streamed(texts(), lm).settings != streamed(texts(), other).settings
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_a_read_that_was_stopped_leaves_nothing_out(error, monkeypatch):
+    whole, stopped, tokenised = list(streamed(as_stream())), streamed(as_stream()), stream._tokenised
+    stopped[0]
+
+    def failing(*args):
+        for number, pair in enumerate(tokenised(*args)):
+            if number == 50:
+                raise error
+            yield pair
+
+    monkeypatch.setattr(stream, "_tokenised", failing)
+    stopped._rows = None  # so that it reads anew, through what fails
+    with pytest.raises(error):
+        stopped[14]
+    monkeypatch.setattr(stream, "_tokenised", tokenised)
+    assert all(torch.equal(batch, same) for batch, same in zip(stopped, whole, strict=True))
+
+
 def test_an_sae_trains_on_a_stream_and_a_killed_run_goes_on_bit_for_bit(tmp_path):
     def sae():
         return SAE(16, 64, TopK(4))
