@@ -296,10 +296,11 @@ Markdown(
 )
 
 # %% [markdown]
-# Three {term}`yardsticks <yardstick>` that need no SAE training come first, called {term}`nulls <null>`; an SAE has to be read against them. *Mean prediction* always
-# answers with the average activation, so its explained variance should be about 0. {term}`PCA` describes each token by as many numbers as the SAE
-# has active latents, always along the same directions. The *random dictionary* is an SAE that was never trained: its directions are random, each
-# token uses those that match it best, and one common scale factor is fitted. *low* and *high* bound the 95% interval: if test texts are drawn again
+# Three scores that need no SAE training come first, called {term}`nulls <null>`; an SAE has to be read against them. Two of them are
+# {term}`floors <floor>`, what is had without any skill. *Mean prediction* always answers with the average activation, so its explained variance should
+# be about 0. The *random dictionary* is an SAE that was never trained: its directions are random, each token uses those that match it best, and one
+# common scale factor is fitted. The third, {term}`PCA`, is a {term}`yardstick`, a plain method that an SAE should beat: it describes each token by as many numbers as
+# the SAE has active latents, always along the same directions. *low* and *high* bound the 95% interval: if test texts are drawn again
 # and again from ours, with replacement, 95% of the scores lie between the two ({term}`bootstrap confidence interval`). *l0* and *dead*, the share
 # of latents that never fired, are those of the random dictionary.
 

@@ -28,6 +28,11 @@
 # cosine the larger sample wins**, and large samples tend to take latents from small ones. {term}`JumpReLU`'s thresholds are the same for all
 # samples, so there, too, large samples get more latents.
 #
+# Why would that kill latents? What follows is a guess. The bar that a pre-activation must pass is set by large samples. A latent that only small samples
+# match well never passes it, so it gets no gradient and stays as it is. Latents that do pass grow, and raise the bar. If that is so, the *spread of
+# encoder norms* should be large where many are dead, and equal encoder norms should keep more latents alive. Whether the living then turn to
+# features is another matter.
+#
 # The suspicion: it is the *size of samples* that spoils recovery. If so,
 #
 # 1. with samples of one norm fewer latents of BatchTopK and JumpReLU should die and their directions come nearer to
@@ -35,8 +40,8 @@
 # 2. the same should happen on the samples as they are to a BatchTopK that compares pre-activations as shares of their
 #    sample's norm. We call it {term}`RelativeBatchTopK`;
 # 3. an intermediate spread of norms should do intermediate harm;
-# 4. reviving dead latents by an {term}`auxiliary loss`, which asks them to reconstruct what the living left over and leaves the competition as it
-#    is, should do less than that.
+# 4. an {term}`auxiliary loss`, which is meant to bring dead latents back, should help less than 1 and 2 do: it asks the dead to reconstruct what
+#    the living left over, and leaves the competition as it is.
 #
 # Each is tried below. Other starts (from another architecture's {term}`dictionary`, from the true features) and other changes are in
 # the list of cases; anyone with another suspicion can add to it.
@@ -56,6 +61,7 @@ lr: float = 4e-3  # peak learning rate
 threshold: float = 0.8  # cosine above which a feature counts as recovered
 seed: int = 0  # seed of the features, of the SAEs' random start and of the training samples
 reference: str = "../book/results/puzzle"  # folder of the reference runs to show; empty leaves them out
+longer: str = "../book/results/synthetic/long"  # folder of the last chapter's longer runs to show; empty leaves them out
 
 # %%
 import os
@@ -83,6 +89,7 @@ plots.style()
 checks.training(samples=samples, batch_size=batch_size, lr=lr, seed=seed)
 checks.between(-1, 1, threshold=threshold)
 runs = reference_run(reference, "puzzle")
+long = reference_run(longer, "synthetic_recovery")
 world = FeatureWorld(constant_probabilities(n_features, l0), d_in, seed=seed)
 
 # %% [markdown]
@@ -268,13 +275,15 @@ judge("an intermediate spread of norms leaves an intermediate share dead", ["Bat
       lambda of: of.loc["BatchTopK, one norm", "dead"] < of.loc["BatchTopK, norms to 0.5", "dead"] < of.loc["BatchTopK", "dead"])  # fmt: skip
 judge("RelativeBatchTopK ends within 0.01 of TopK's mean best cosine", ["TopK", "RelativeBatchTopK"],
       lambda of: abs(of.loc["TopK", "mean_best_cosine"] - of.loc["RelativeBatchTopK", "mean_best_cosine"]) < 0.01)  # fmt: skip
-judge("an auxiliary loss leaves directions farther from features than that", ["BatchTopK, auxiliary loss", "RelativeBatchTopK"],
-      lambda of: of.loc["BatchTopK, auxiliary loss", "mean_best_cosine"] < of.loc["RelativeBatchTopK", "mean_best_cosine"])  # fmt: skip
+remedies = ["BatchTopK, one norm", "RelativeBatchTopK"]
+judge("an auxiliary loss leaves directions farther from features than samples of one norm or shares of the norm do", ["BatchTopK, auxiliary loss", *remedies],
+      lambda of: of.loc["BatchTopK, auxiliary loss", "mean_best_cosine"] < of.loc[remedies, "mean_best_cosine"].min())  # fmt: skip
+most = table.loc[table["recovered"].idxmax()]
 Markdown(
     f"After {batch_size * n_batches / 1e6:.2g} million samples, from one seed (*cosine* is the mean best cosine of a feature; a random dictionary "
     f"of this size has {chance_cosine(d_in, d_sae):.3f}):\n\n"
-    + "\n".join(lines) + "\n\nThis early few features have passed the bar for anyone. Which latents are dead, and whether "
-    "directions turn towards features at all, shows already. Compare with what you wrote down."
+    + "\n".join(lines) + f"\n\nThe most features that any case has recovered is {most['recovered']:.2%} ({most['case']}). Where even that is little, the run is too "
+    "short to judge by recovery; which latents are dead, and whether directions turn towards features at all, shows earlier. Compare with what you wrote down."
 )  # fmt: skip
 
 # %% [markdown]
@@ -329,10 +338,48 @@ if runs:
             f"and an explained variance of {r['explained_variance']:.3f} (from a random start {from_random.get(name, float('nan')):.3f})"
             for name, (_, r) in zip(kept_features["case"].str.split(",").str[0], kept_features.iterrows(), strict=True)
         ) + (
-            ". A dead latent stays where it started, so a feature that is still there need not be in use. Where few died and "
+            ". A dead latent's direction stays where it was when it last fired, and one that never fired is still at its start; so a feature that is still there need not be in use. Where few died and "
             "explained variance is above that of a random start, the features are a resting point of training; where most died, "
             "training has left them."
         )
+Markdown(text)
+
+# %% [markdown]
+# ## And longer still
+#
+# A latent that is alive early may die late, so a short run cannot settle what a remedy is worth. The [longer runs](longer-runs) of the last chapter hold
+# three of the cases: TopK, BatchTopK and RelativeBatchTopK, on the samples as they are. They saw more samples, in smaller batches and at a lower learning rate.
+#
+# **Before you look:** does RelativeBatchTopK still keep its latents alive? And will it have found as many features as TopK?
+
+# %%
+Markdown(long.label or "The longer runs were left out of this run.")
+
+# %% tags=["hide-input"]
+text = "The longer runs were left out of this run."
+ends = long.tables["synthetic_recovery"].query("setting == 'constant'").set_index("architecture") if long else pd.DataFrame()
+compared = ["TopK", "RelativeBatchTopK", "BatchTopK"]
+if set(compared) <= set(ends.index):
+    lines = [
+        f"- {name}: {r['dead']:.0%} of the latents dead, {r['recovered']:.2%} of the features recovered, mean best cosine {r['mean_best_cosine']:.3f}; explained "
+        f"variance {r['explained_variance']:.3f}, {r['explained_variance'] - r['untrained']:+.3f} against an untrained dictionary"
+        for name, r in ends.loc[compared].iterrows()
+    ]
+    text = f"In the constant setting, from one seed, after {ends['samples'].max() / 1e6:.0f} million samples:\n\n" + "\n".join(lines) + "\n\n"
+    top, relative, plain = (ends.loc[name] for name in compared)
+    if top["dead"] + 0.05 < relative["dead"] < plain["dead"] - 0.05 and plain["mean_best_cosine"] < relative["mean_best_cosine"] < top["mean_best_cosine"]:
+        text += (
+            "RelativeBatchTopK lies between the other two, in dead latents and in how near directions come to features. So comparing shares of the norm removes part of the "
+            "harm, and not all of it: the size of samples is not the whole cause. In RelativeBatchTopK samples still compete, those that are matched well with those that are "
+            "not; whether that does the rest, this page has not tested."
+        )
+    elif relative["dead"] <= top["dead"] + 0.05:
+        text += "RelativeBatchTopK keeps its latents alive as TopK does, so that far comparing shares of the norm is enough; compare the features that the two have recovered."
+    else:
+        text += "RelativeBatchTopK does not lie between the other two, so these runs do not say what comparing shares of the norm is worth in the long run."
+    early = summary.set_index("case")["dead"].get("RelativeBatchTopK") if len(summary) else None
+    if early is not None and relative["dead"] > early + 0.05:
+        text += f" In the shorter reference runs above, {early:.0%} of its latents were dead: what these showed early did not last."
 Markdown(text)
 
 # %% [markdown]
@@ -342,7 +389,7 @@ Markdown(text)
 # weight if RelativeBatchTopK, which changes nothing but the competition, keeps its latents alive and runs with TopK in the mean best cosine. It
 # loses weight if RelativeBatchTopK's latents die as BatchTopK's do, or if they live and the directions still do not turn; or if the auxiliary loss,
 # which leaves the competition as it is, does as much. A surprise in the middle case (norms to a power between 0 and 1) would say that the story is
-# not the whole story.
+# not the whole story. So would RelativeBatchTopK's latents dying later on: a short run cannot rule that out, and the longer runs are the ones to ask.
 
 # %% [markdown]
 # ## Exercises
@@ -387,7 +434,7 @@ Markdown("\n".join(lines))
 # ```{exercise} Only the living
 # :label: ex-only-the-living
 #
-# *Medium, 10 minutes.* A dead latent's direction stays where it started, and by chance it may lie nearest to a feature. Recovery then credits the
+# *Medium, 10 minutes.* A dead latent's direction stays where it was when it last fired, or at its start, and by chance it may lie nearest to a feature. Recovery then credits the
 # SAE for a direction that it never uses. Write `best_of_the_living(features, W_dec, fired)`: for each feature (n, d) the largest cosine to a
 # direction of `W_dec` (m, d) whose latent fired; `fired` is a Boolean of shape (m,).
 # ```
@@ -464,9 +511,9 @@ Markdown(text)
 # put counts as recovered. Such an SAE holds features in the way that a drawer does. What training keeps, one sees on the living.
 # ```
 #
-# ```{dropdown} 3. An auxiliary loss brings dead latents back to life. Does that mend the cause?
-# It treats the symptom: revived latents meet the same competition that they died in. And a latent that lives need not point at a feature. So read
-# both columns, and judge a remedy by the directions.
+# ```{dropdown} 3. An auxiliary loss is meant to bring dead latents back to life. Would that mend the cause?
+# First see whether it did bring them back: compare *dead* in the two rows. Even where it does, it treats the symptom: revived latents meet the same
+# competition that they died in. And a latent that lives need not point at a feature. So read both columns, and judge a remedy by the directions.
 # ```
 
 # %% [markdown]
@@ -474,8 +521,9 @@ Markdown(text)
 #
 # - TopK and BatchTopK differ in who competes with whom. Where large samples compete with small ones, look at dead latents
 #   first: they cannot find features.
-# - Compare the explained variance of cases with most latents dead and with none: a few hundred live directions can
-#   reconstruct 100 dimensions nearly as well as 3200.
+# - Compare the explained variance of cases with most latents dead and with none, each as what it has above an untrained dictionary. How much of
+#   that do a few hundred live directions get?
+# - A short run shows which latents die early. Judge a remedy by the longest run there is.
 # - To test a cause, change it alone. Resizing samples also changes how much each weighs in the loss; RelativeBatchTopK changes
 #   only the competition, so it is the cleaner test.
 
@@ -483,6 +531,6 @@ Markdown(text)
 # ## Further reading
 #
 # - {cite:t}`bussmann2024batchtopk`: BatchTopK, and why one would let samples compete.
-# - {cite:t}`gao2024scaling`: TopK, and the auxiliary loss that revives dead latents.
+# - {cite:t}`gao2024scaling`: TopK, and the auxiliary loss that is meant to revive dead latents.
 # - {cite:t}`rajamanoharan2024jumprelu`: JumpReLU, whose thresholds are the same for all samples.
 # - {cite:t}`korznikov2026sanity`, section 3: the result to be explained.

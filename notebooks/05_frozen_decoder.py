@@ -19,7 +19,7 @@
 #
 # The decoder's {term}`directions <direction>` are what people read when they interpret an SAE: direction 4321 *is* the {term}`feature`, they say.
 # So take that away. In the {term}`Frozen Decoder` baseline the directions are drawn at random and never change. Everything else
-# trains, that is the {term}`encoder`, the {term}`biases <bias>` and any {term}`activation` thresholds: the SAE may learn *when* to use a direction, never *which* direction to have.
+# trains, that is the {term}`encoder`, the {term}`biases <bias>` and, in JumpReLU, the thresholds above which latents count as active: the SAE may learn *when* to use a direction, never *which* direction to have.
 #
 # ```{math}
 # :label: eq-frozen-decoder
@@ -81,7 +81,7 @@ activations = architectures_at(l0, architectures, d_sae)
 # %% [markdown]
 # ## Two ways to be random
 #
-# Directions can be uniform on the sphere (`iso`), or follow the activations' own covariance (`cov`), which says along which directions activations
+# Directions can be uniform on the sphere (`iso`), or follow the {term}`activations <activation>`' own covariance (`cov`), which says along which directions activations
 # vary, and how much: then they are random, but crowd where the activations vary most. The paper's main figures use `cov` for this baseline. Neither
 # is trained: `cov` knows the overall shape of the cloud of activations, but no single direction was fitted to a feature.
 #
@@ -193,8 +193,8 @@ table.assign(expansion=expansion, seed=seed).to_json(results / "frozen_decoder.j
 # ```{exercise} The share of the room
 # :label: ex-share-of-room
 #
-# *Easy, 5 minutes.* "The baseline reaches 54% of the trained score" counts what the floor has as if it were learned. Write `share_of_room(trained,
-# frozen, floor)`: 0 where the frozen SAE is at the floor, 1 where it is level with the trained one. (The room of the scorecard, and of the handout,
+# *Easy, 5 minutes.* "The baseline reaches 54% of the trained score": that is what one might say of the paper's JumpReLU SAEs (0.457 with a Frozen Decoder, 0.852
+# fully trained). It counts what the floor has as if it were learned. Write `share_of_room(trained, frozen, floor)`: 0 where the frozen SAE is at the floor, 1 where it is level with the trained one. (The room of the scorecard, and of the handout,
 # ends at the {term}`ceiling`; here it ends at the trained SAE.)
 # ```
 
@@ -209,18 +209,18 @@ def share_of_room(trained, frozen, floor):
 exercises.check_share_of_room(share_of_room)
 
 # %% [markdown]
-# Now in this chapter's own run, between the best null and the trained SAE:
+# Now in this chapter's own run, between the random dictionary, which nobody trained, and the trained SAE:
 
 # %% tags=["hide-input"]
-best_null = floor["explained_variance"].max()
+untrained = floor.set_index("null")["explained_variance"]["random dictionary"]
 of = table.set_index(["architecture", "baseline"])["explained_variance"]
 lines = []
 for a in activations:
     for baseline in (name, f"{name} (cov)"):
         trained, frozen = of[a.name, "fully trained"], of[a.name, baseline]
-        room = f"{share_of_room(trained, frozen, best_null):.0%} of the room" if trained > best_null else "no room to share"
+        room = f"{share_of_room(trained, frozen, untrained):.0%} of the room" if trained > untrained else "no room to share"
         lines.append(f"- {a.name}, {baseline}: {room}, {frozen / trained:.0%} of the score")
-Markdown("\n".join(lines) + "\n\nBelow 0% a baseline scores less than the best null. There is no room where even the trained SAE does.")
+Markdown("\n".join(lines) + "\n\nBelow 0% a baseline scores less than an untrained dictionary. There is no room where even the trained SAE does.")
 
 # %% [markdown]
 # ```{exercise} How near does a random direction come?
@@ -296,4 +296,5 @@ Markdown(
 # ## Further reading
 #
 # - {cite:t}`korznikov2026sanity`, section 4.1 and appendix D: the baselines, and what is not stated about them.
-# - {cite:t}`heap2025random`: the same question with the language model randomised, instead of the SAE.
+# - {cite:t}`heap2025random`: the same question with the language model randomised, instead of the SAE: on a model of 6.9 billion parameters
+#   auto-interpretability hardly tells the two apart; on small ones it does find a difference.

@@ -212,11 +212,11 @@ table.assign(expansion=expansion, seed=seed).to_json(results / "soft_frozen_deco
 # %% [markdown]
 # ## What would change my mind
 #
-# The claim to doubt is that a Soft-Frozen Decoder is a random baseline, so that its score shows what training of directions is
-# worth. The claim would gain weight if trained directions went far past the cone in {numref}`fig-soft-frozen-cosine` while the two scores in
-# {numref}`fig-soft-frozen-ev` stayed level: then what lies beyond the cone buys nothing. It would lose weight if few trained
-# directions left the cone: then the rule has taken hardly anything away, and the two SAEs are nearly one. And if the baseline fell
-# well below the trained SAE, it would show that the cone does hold something back. Which of the three do you see?
+# The claim to doubt is that a good Soft-Frozen score shows how little learned directions are worth. No score here can show that, since the cone holds
+# learned directions too. What can be shown is less. If many trained directions lie outside the cone in {numref}`fig-soft-frozen-cosine`
+# while the two scores in {numref}`fig-soft-frozen-ev` are level, then what lies beyond the cone buys nothing. If few trained directions left the
+# cone, the rule has taken hardly anything away, and level scores say nothing. And if the baseline lies well below the trained SAE, the cone does
+# hold something back. Which of the three do you see?
 
 # %% [markdown]
 # ## Exercises
@@ -310,7 +310,8 @@ Markdown(
 # Compare the angles, not the cosines: a $\tau$ of 0.99 allows some 8 degrees, 0.9 some 26, 0.8 some 37, 0.5 allows 60. The cosine to a wanted
 # direction that the rule allows, $\sqrt{1-\tau^2}$, rises steeply just below 1. So most of what can be gained may be gained at a $\tau$ that sounds strict. A
 # {term}`yardstick` for "random" is what chance gives: choose $\tau$ so that $\sqrt{1-\tau^2}$ is no larger than the cosine of the nearest of as many random
-# directions. [The baselines where the truth is known](08_baselines_where_truth_is_known) draws this for three sizes.
+# directions. [The baselines where the truth is known](08_baselines_where_truth_is_known) works this $\tau$ out for three sizes, and draws what a cone
+# reaches at every $\tau$.
 # ```
 
 # %% [markdown]

@@ -112,10 +112,23 @@ Markdown(
 )
 
 # %% [markdown]
+# At which $\tau$ would it deserve that name? The [Soft-Frozen chapter](06_soft_frozen_decoder) has a yardstick: a direction at right angles to its start may be
+# reached with a cosine of up to $\sqrt{1-\tau^2}$, and that should be no more than what the nearest of as many random directions has by chance. So $\tau$ has
+# to be at least $\sqrt{1-c^2}$, where $c$ is the cosine that chance gives:
+
+# %% tags=["hide-input"]
+lines = [
+    f"- {label}: chance gives {(by_chance := chance_cosine(*size)):.2f}, so tau has to be at least {np.sqrt(1 - by_chance**2):.3f}, an angle of {np.degrees(np.arcsin(by_chance)):.0f} degrees; "
+    f"0.8 allows {np.degrees(np.arccos(0.8)):.0f} degrees"
+    for size, label in sizes.items()
+]
+Markdown("\n".join(lines))
+
+# %% [markdown]
 # ## Trained, frozen, and in between
 #
-# Expect recovery near zero for all in this build, the fully trained SAE too: in the constant setting so short a run is not enough. What this page
-# can compare is explained variance, the mean best cosine (of the directions to the features, averaged over features), and how much each rule would
+# If recovery is near zero for all, the fully trained SAE too, the run was too short to compare it. What this page can compare even then
+# is explained variance, the mean best cosine (of the directions to the features, averaged over features), and how much each rule would
 # allow: *recovered_at_most* is the share of features that the rule leaves within reach of the bar. A Frozen Decoder's is what its start had.
 #
 # **Write down an order:** which of the fully trained SAE, the Frozen Decoder, the {term}`Frozen Encoder` and a dictionary that was never
@@ -184,7 +197,7 @@ table[columns].assign(setting=setting, seed=seed, samples=batch_size * len(batch
 # ([How to run and rerun](../book/howto.md)); name their folder in `reference`, and they are shown here.
 #
 # In the figure below go from left to right, from a loose rule to a strict one. At which $\tau$ does what is *within reach* collapse? Does explained
-# variance fall there too? And is anything recovered at all, so that the third curve can tell you something?
+# variance fall there too? And is anything recovered at all, so that the dashed curve with squares, *recovered*, can tell you something?
 
 # %%
 Markdown(runs.label or "This edition holds no longer runs, so the figure below shows the run above.")
@@ -301,7 +314,8 @@ Markdown(
 #
 # *Hard, 20 minutes and some waiting.* In the variable setting some features are hundreds of times more frequent than others, and training gets to
 # those first. Predict: at which $\tau$ does recovery of the Soft-Frozen Decoder begin to fall behind the trained SAE's, and does the *explained
-# variance* fall at the same $\tau$? Then rerun this notebook with `-p setting variable -p architecture JumpReLU`.
+# variance* fall at the same $\tau$? Then rerun this notebook with `-p setting variable -p architecture JumpReLU -p samples 6000000`, which takes about
+# six times as long as this page did. If even then the trained SAE recovers little, ask the same of the *mean best cosine*.
 # ```
 #
 # ```{dropdown} What to look for

@@ -214,8 +214,8 @@ Markdown(text)
 # %% [markdown]
 # ## Trained against frozen
 #
-# The same pairs of cities were edited through every SAE, so differences are paired, and clustered by base city. The mean of Cause
-# and Isolation can hide that one SAE edits a little and another not at all, so the two are compared alone as well.
+# The same pairs of cities were edited through every SAE, so scores are compared pair by pair. Pairs that share a base city are drawn together for the
+# intervals, since they are not independent. The mean of Cause and Isolation can hide that one SAE edits a little and another not at all, so the two are compared alone as well.
 
 # %%
 apart = [items.assign(metric=f"{part} alone", score=items[part]) for part in ("cause", "isolation")]
@@ -267,7 +267,7 @@ pd.DataFrame(bounds).to_json(results / "causal_editing_bounds.json", orient="rec
 # %% [markdown]
 # ## What would change my mind
 #
-# The claim to doubt is that a baseline which equals a trained SAE here shows that trained latents are no better handles than random ones. The claim gains
+# The claim to doubt: trained latents are no better to edit with than random ones, since a baseline scores as high. The claim gains
 # weight if, in {numref}`fig-editing`, the trained SAEs and the baseline lie together well *above* the floors, and near the learned
 # subspace. It loses weight if the trained SAEs lie higher than the baselines by more than the intervals allow. And if all of them lie at or below the line
 # of no edit in {numref}`fig-cause-isolation`, the test speaks neither for the claim nor against it: there was nothing to match.
@@ -382,9 +382,9 @@ Markdown(
 
 # %% [markdown]
 # ```{dropdown} What a better score does not mend
-# A product or a harmonic mean of the two means is 0 for no edit, so it no longer rewards editing less. But an SAE that swaps everything on half the
-# pairs and does nothing on the rest still gets a harmonic mean of one half, and never does both at once. Taken for each pair first and then
-# averaged, the score sees that, and is coarser. And no score makes up for a ceiling that is at the floor: if even the learned subspace cannot edit,
+# A product or a harmonic mean of the two means is 0 for no edit, so doing nothing no longer wins. But never making some of the edits can still raise
+# it: Cause 0.9 and Isolation 0.1 have a harmonic mean of 0.18, and of 0.495 when every other edit is left out. A whole swap made on half the pairs
+# gets one half, and never does both at once. Only a score taken pair by pair, and then averaged, sees that; it is coarser. And no score makes up for a ceiling that is at the floor: if even the learned subspace cannot edit,
 # the model's facts or the site are the wrong ones to ask of.
 # ```
 #

@@ -20,7 +20,8 @@
 # {cite:t}`korznikov2026sanity` randomise the *SAE*. One can also randomise what it is trained on:
 #
 # - **A model that never learned anything.** All weights of the language model are drawn anew at random (it is *re-initialised*).
-#   {cite:t}`heap2025random` report that auto-interpretability barely tells SAEs on such a model from SAEs on a trained one.
+#   {cite:t}`heap2025random` report that on a model of 6.9 billion parameters auto-interpretability barely tells SAEs on such a model from SAEs on a
+#   trained one; on small models they do find a difference.
 # - **{term}`Activations <activation>` without structure.** Each coordinate keeps its values, but they are shuffled over {term}`tokens <token>`, each coordinate
 #   on its own. Whatever {term}`direction` stood for something is gone.
 # - **Another seed.** If an SAE finds the model's {term}`features <feature>`, two SAEs that differ in the seed should find the same ones.

@@ -314,9 +314,9 @@ welcome = (
 # %% [markdown]
 # ## What would change my mind
 #
-# The paper's claim is that the usual scores do not tell a trained SAE from one with random parts. In {numref}`fig-scorecard` it gains weight where one and the same
+# The paper's claim is that on the usual scores SAEs with random parts do nearly as well as trained ones. In {numref}`fig-scorecard` it gains weight where one and the same
 # baseline lies within the trained SAE's interval on every metric on which the trained SAE is above the floor. It loses weight with each metric that finds all
-# baselines worse, and all the more if that metric is one that people use {term}`features <feature>` for. Metrics at the floor change nothing either way. A verdict of
+# baselines worse, and all the more if the metric is close to a use that people have for {term}`features <feature>`, such as editing. Metrics at the floor change nothing either way. A verdict of
 # *not told apart* would change it if more items turned it into *equivalent* or into *worse*: that is what larger samples are for.
 
 # %% [markdown]

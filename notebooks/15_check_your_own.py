@@ -127,7 +127,7 @@ Markdown(
 # $\sqrt{d}$ or 1, and not every checkpoint holds the factor. So: what does it explain with the activations multiplied by something first?
 
 # %%
-scales = checking.by_scale(sae, store.held_out[:4096])
+scales = checking.by_scale(sae, store.held_out[:4096], scale)
 show(scales)
 
 # %%

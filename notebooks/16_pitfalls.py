@@ -205,8 +205,9 @@ show(sweep[["world", "told", "explained_variance", "recovered_one_to_one", "dead
 # {term}`decoder directions <decoder direction>` are mixtures, and are *lowest* where they are least so.
 #
 # - *Overlap*: the mean absolute {term}`cosine <cosine similarity>` between two decoder directions. Mixtures share parts.
-# - *Decoder projection*: project samples on all decoder directions, sort all these numbers, and take the one that as many as 10 latents a
-#   sample exceed. Ten is well above the number present, so what is read is what {term}`directions <direction>` say of features that are *not* there.
+# - *Decoder projection*: take the scalar product of each sample with every decoder direction. Find the value that 10 of them a sample exceed, on
+#   average. Only 4 features are present, so this value comes from {term}`directions <direction>` of features that are *absent*: the lower it is, the less the directions are
+#   mixed with those that are present.
 
 
 # %%
@@ -355,6 +356,7 @@ show(absorption(sae, world, pairs, seed=seed + 1)[["parent", "child", "cosine", 
 
 # %%
 tables = {key: absorption(one, family[key[0]], pairs, seed=seed + 1) for key, one in raised.items()}
+explains = {key: evaluate(one, family[key[0]].batches(20_000, 1, seed=seed + 1)[0]).explained_variance for key, one in raised.items()}
 table = pd.concat(tables, names=["world", "L0"]).reset_index(["world", "L0"])
 long = table.melt(["world", "L0", "parent", "child"], ["fires_alone", "fires_together", "absorbed", "lean", "true_cosine"], var_name="what", value_name="score")
 long = long.dropna(subset="score").assign(item=lambda of: of["parent"].astype(str) + "-" + of["child"].astype(str), cluster=lambda of: of["parent"])
@@ -398,7 +400,7 @@ at = absorbed.set_index(["world", "L0", "what"])["score"]
 lines = [
     f"- **{world}, {told}**: the parent's latent fires on {at[world, told, 'fires_alone']:.0%} of the samples with the parent alone and on "
     f"{at[world, told, 'fires_together']:.0%} of those with the child; in {at[world, told, 'absorbed']:.0%} it is silent while the child's latent fires. The child's "
-    f"latent has a cosine of {at[world, told, 'lean']:+.2f} to the parent (the features: {at[world, told, 'true_cosine']:+.2f})."
+    f"latent has a cosine of {at[world, told, 'lean']:+.2f} to the parent (the features: {at[world, told, 'true_cosine']:+.2f}). The SAE explains {explains[world, told]:.2f} of the variance."
     for world, told in tables
     if (world, told, "fires_together") in at and (world, told, "fires_alone") in at
 ]
@@ -532,7 +534,7 @@ credit = CREDITS.get(texts, texts)
 HTML(contexts_html({"Frozen Decoder, hand-picked": top_contexts(saes["Frozen Decoder"], store.held_out, shown, lm.tokenizer, n=3)}, credit))
 
 # %% [markdown]
-# *The check:* draw latents at random, say how many were looked at, and show the distribution. Three {term}`nulls <null>` stand beside the trained SAE: the Frozen Decoder, an SAE that
+# *The check:* draw latents at random, say how many were looked at, and show the distribution. Three comparisons stand beside the trained SAE: the Frozen Decoder, an SAE that
 # was *never trained*, and the tokens shuffled, where there is nothing to find. The right panel gives the best of *n*: what one can expect
 # to find by looking at *n* latents.
 
@@ -612,7 +614,7 @@ show(alike)
 # %% [markdown]
 # *The check:* an interval of the difference, the smallest difference that so many items could have shown ({term}`detectable <detectable difference>`), a {term}`margin <equivalence margin>`, and a {term}`verdict` that may
 # be *not told apart*. First the same SAE against itself with ten latents, many times: how often does the verdict say *better* or *worse*, where nothing is?
-# Then the trained SAE against the two nulls, with more and more latents.
+# Then the trained SAE against the two others, with more and more latents.
 
 
 # %%
@@ -684,7 +686,7 @@ show(pd.DataFrame(rows))
 
 # %% [markdown]
 # *The check:* one line before any comparison, {func}`saelite.comparison.unmatched`. It names what two SAEs differ in besides the baseline's rule: {term}`architecture`, width,
-# start, data and their order, and the L0 that was *measured*, since what was asked for need not be what came out. Beside the score stands the null of the same data.
+# start, data and their order, and the L0 that was *measured*, since what was asked for need not be what came out. Beside the score stand the {term}`nulls <null>` of the same data.
 
 # %%
 test = held_out[:4096]

@@ -124,7 +124,8 @@ Markdown(
 # ## The SAEs
 #
 # The grid of the chapters before, and one more: a *fully random* SAE. It is what the fully trained one was before its first
-# step: random {term}`directions <direction>` in encoder and decoder, with its scale and threshold fitted to a sample so that its {term}`L0` is the same.
+# step: random {term}`directions <direction>` in encoder and decoder, with its scale and threshold fitted to a sample so that its {term}`L0` is the same. The paper's
+# random SAEs are Kaiming-random, a usual way to draw the first weights of a network; ours has this book's own start, so that training is all that it lacks.
 
 # %%
 sample = store.train[:50_000]
@@ -162,7 +163,7 @@ Markdown("\n".join(lines))
 # %% [markdown]
 # ## The paper's picture
 #
-# Latents of three SAEs, drawn at random among the rare ones (in the paper, those that fire at less than 0.1% of places). Each is shown
+# Latents of three SAEs, drawn at random among the rare ones (in the paper, those with a {term}`firing frequency` below 0.1%). Each is shown
 # at the percentiles 100, 75, 50 and 25 of its activation among the images on which it fires. Tinted: the places where it fires; boxed:
 # where it is strongest. What a place depends on is wider than its cell, since each block of the model looks at neighbours.
 #
@@ -328,11 +329,11 @@ for name, table in {"": scores, "_references": limits, "_differences": differenc
 #
 # ```bash
 # .venv/bin/python book/execute.py notebooks/17_vision.ipynb \
-#     -p model openai/clip-vit-base-patch32 -p layer 9 -p l0 54 \
+#     -p model openai/clip-vit-base-patch32 -p layer 9 -p l0 53 \
 #     -p images uoft-cs/cifar100 -p image_column img -p label_column fine_label -p image_count 20000
 # ```
 #
-# L0 54 is the paper's ratio for 768 dimensions; what L0 and which images the paper's vision SAEs have, it does not say. The grid is 7 x 7 there, so an image gives 49
+# L0 53 is the paper's ratio for 768 dimensions (160 of 2304); what L0 and which images the paper's vision SAEs have, it does not say. The grid is 7 x 7 there, so an image gives 49
 # activations. Weights are read in safetensors only. This path is tested here on small models with random weights;
 # CLIP itself was not run for this page, which is built without a network. Images this small are enlarged before CLIP sees them: name
 # a set of larger photographs where you have one.
@@ -463,13 +464,14 @@ Markdown(
 # see a row of an SAE that was never trained.
 # ```
 #
-# ```{dropdown} 2. On average the latents of an SAE that was never trained score above chance. Is something wrong with the score?
+# ```{dropdown} 2. Suppose that the latents of an SAE that was never trained score above chance, on average. Is something wrong with the score?
 # No. Its directions are random, but the activations are those of a trained model, and like images lie near each other in them. So any direction sorts images a little. The score is
 # right, and it is the model's doing, not the SAE's: an SAE has to be above *that*.
 # ```
 #
-# ```{dropdown} 3. Why has the Frozen Encoder the purity of the fully random SAE?
-# Label purity asks *when* a latent fires, which is the encoder's doing. Both encoders have the same random directions, and trained biases and threshold change little. Nothing that the decoder has learned can show here.
+# ```{dropdown} 3. Should the Frozen Encoder have the purity of the fully random SAE?
+# Label purity asks *when* a latent fires, which is the encoder's doing. Both encoders have the same random directions; the Frozen Encoder's biases and threshold were trained. Compare the two
+# rows: a clear gap is what these have learned. Nothing that the decoder has learned can show here.
 # ```
 
 # %% [markdown]
