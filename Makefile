@@ -34,9 +34,7 @@ zip: book  ## the site, the notebooks and what they need, as _build/saelite-book
 	cp -r _build/html $(OFFLINE)/site
 	cp -r _build/stage/notebooks $(OFFLINE)/executed
 	rm -f $(OFFLINE)/executed/*.json
-	cp -r notebooks saelite pyproject.toml requirements.txt requirements-data.txt requirements.lock README.md LICENSE* $(OFFLINE)
-	mkdir $(OFFLINE)/book
-	cp -r book/*.py book/params book/results $(OFFLINE)/book
+	cp -r notebooks saelite book benchmarks tests _config.yml _toc.yml pyproject.toml requirements* Makefile *.md *.cff LICENSE* $(OFFLINE)
 	find $(OFFLINE) -name __pycache__ -prune -exec rm -rf {} +
 	printf '<meta http-equiv="refresh" content="0; url=site/index.html">\n' > $(OFFLINE)/START.html
 	cd _build && ../$(BIN)/python -m zipfile -c saelite-book.zip saelite-book
@@ -71,9 +69,11 @@ links: book  ## try every link that leads to another site
 lint: $(READY)  ## check the style with ruff
 	$(BIN)/ruff check .
 
+lock: SHELL := bash
 lock: $(READY)  ## renew requirements.lock from requirements.txt
+	@! test -e $(BIN)/jupyter-lab || { echo '$(VENV) holds JupyterLab, which is not for the lock: delete it first'; exit 1; }
 	$(BIN)/python -m pip install -qq -r requirements.txt
-	@{ echo '# Every package that .venv holds, with its version. Do not edit: change requirements.txt, then `make lock`, which runs'; \
+	@set -o pipefail; { echo '# Every package that .venv holds, with its version. Do not edit: change requirements.txt, then `make lock`, which runs'; \
 	   echo '# `pip freeze` and leaves out this project, the packages of requirements-data.txt and local suffixes such as +cpu.'; \
 	   $(BIN)/python -m pip freeze --all --exclude-editable --exclude pip --exclude saelite | sed -E 's/\+[a-z0-9.]+$$//' \
 	   | grep -v -x -F -f requirements-data.txt; } > requirements.lock.new

@@ -34,24 +34,25 @@ from urllib.parse import urlsplit
 import commands
 import execute
 import notebook_parameters
+import run_records
 import slides
 import student
 import sweep
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent
+LOCK = ".build.lock"  # in the folder of the build, held from beginning to end
 
 
 def notebooks_of(toc: dict) -> list[Path]:
     """The notebooks of the table of contents, in its order."""
     chapters = [chapter["file"] for part in toc.get("parts", []) for chapter in part["chapters"]]
-    return [ROOT / f"{chapter}.ipynb" for chapter in chapters if chapter.startswith("notebooks/")]
+    return [commands.ROOT / f"{chapter}.ipynb" for chapter in chapters if chapter.startswith("notebooks/")]
 
 
 def configuration() -> dict:
     """`_config.yml`, with links to the repository where pyproject.toml names its public address."""
-    settings = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    settings = yaml.safe_load((commands.ROOT / "_config.yml").read_text(encoding="utf-8"))
+    project = tomllib.loads((commands.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     address = project["tool"]["saelite-book"]["public_address"].rstrip("/")
     if not address:
         return settings  # without an address the theme's repository and launch buttons raise
@@ -92,13 +93,24 @@ def mirror(source: Path, target: Path, keep: set[str]) -> None:
 
 def stage(folder: Path, settings: dict) -> str:
     """Lay out what Sphinx reads besides the notebooks; return a hash of all that concerns every page."""
-    mirror(ROOT / "book", folder / "book", keep={"built"})
+    mirror(commands.ROOT / "book", folder / "book", keep={"built"})
     (folder / "_config.yml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-    shutil.copyfile(ROOT / "_toc.yml", folder / "_toc.yml")
-    common = [folder / "_config.yml", folder / "_toc.yml", ROOT / "requirements.lock", Path(__file__)]
+    shutil.copyfile(commands.ROOT / "_toc.yml", folder / "_toc.yml")
+    common = [folder / "_config.yml", folder / "_toc.yml", commands.ROOT / "requirements.lock", Path(__file__)]
     for name in ("_ext", "_static"):
         common += sorted(path for path in (folder / "book" / name).rglob("*") if path.is_file())
     return hashlib.sha256(b"".join(path.read_bytes() for path in common if path.is_file())).hexdigest()
+
+
+def forget_others(stems: set[str], folder: Path) -> None:
+    """Remove what was staged of notebooks that are in the table of contents no more."""
+    for record in run_records.records(folder / "notebooks"):
+        for name in record["results"] if record["notebook"] not in stems else ():
+            (folder / "book" / "built" / name).unlink(missing_ok=True)
+    for place in ("notebooks", "extra/student", "extra/slides"):
+        for path in (folder / place).glob("[0-9]*"):
+            if path.name.partition(".")[0] not in stems:
+                path.unlink()
 
 
 def make_site(folder: Path, out: Path, common: str) -> None:
@@ -127,20 +139,23 @@ def make_site(folder: Path, out: Path, common: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("-f", type=Path, metavar="PARAMS.yaml", help="parameters by notebook")
-    parser.add_argument("--out", type=Path, default=ROOT / "_build", metavar="DIR", help="default: _build")
+    parser.add_argument("--out", type=Path, default=commands.ROOT / "_build", metavar="DIR", help="default: _build")
     options = parser.parse_args(arguments)
 
     def command():
         start = time.monotonic()
         out = options.out.resolve()
         settings = configuration()
-        toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+        toc = yaml.safe_load((commands.ROOT / "_toc.yml").read_text(encoding="utf-8"))
         jobs = notebook_parameters.plan(notebooks_of(toc), file=options.f)
         folder = out / "stage"
-        execute.run_all(jobs, folder / "notebooks", results=folder / "book" / "built")
-        student.write([notebook for notebook, _ in jobs], folder / "extra" / "student", installing(settings))
-        slides.write([folder / "notebooks" / notebook.name for notebook, _ in jobs], folder / "extra" / "slides")
-        make_site(folder, out, stage(folder, settings))
+        out.mkdir(parents=True, exist_ok=True)
+        with execute.alone_in(out, LOCK):
+            forget_others({notebook.stem for notebook, _ in jobs}, folder)
+            execute.run_all(jobs, folder / "notebooks", results=folder / "book" / "built")
+            student.write([notebook for notebook, _ in jobs], folder / "extra" / "student", installing(settings))
+            slides.write([folder / "notebooks" / notebook.name for notebook, _ in jobs], folder / "extra" / "slides")
+            make_site(folder, out, stage(folder, settings))
         print(f"The book is in {out / 'html' / 'index.html'}, made in {commands.clock(time.monotonic() - start)}")
 
     return commands.guarded(command)

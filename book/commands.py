@@ -56,10 +56,10 @@ def refuse_credentials(**texts: Any) -> None:
         raise Refused(str(error)) from None
 
 
-def write_atomically(text: str, path: Path) -> None:
+def write_atomically(content: str | bytes, path: Path) -> None:
     unfinished = path.with_name(f".{path.name}.unfinished")
-    with open(unfinished, "w", encoding="utf-8") as file:
-        file.write(text)
+    with open(unfinished, "wb") as file:
+        file.write(content if isinstance(content, bytes) else content.encode())
         file.flush()
         os.fsync(file.fileno())  # or a power cut might leave the name without the text
     os.replace(unfinished, path)

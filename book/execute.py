@@ -15,9 +15,10 @@ NAME.run.json
 NAME.failed.ipynb
     only after a failure: the notebook as far as it got, with the error
 
-A notebook is skipped when its key matches (`run_records.py`): its cells, its parameters, all of `saelite/*.py`, the
-locked versions, the code that runs it, the reference runs in `book/results/`, and the results of the notebooks before
-it are then what they were. Stop with Ctrl-C and resume with the same command: what had finished stays finished.
+A notebook is skipped when its key matches (`run_records.py`): its cells, its parameters, all code and tables of
+`saelite/`, the locked versions, the code that runs it, the reference runs in `book/results/`, and the results of the
+notebooks before it are then what they were. Stop with Ctrl-C and resume with the same command: what had finished stays
+finished.
 
 A notebook may leave small files (JSON, Markdown, SVG) for later notebooks and for the pages of the book, in the folder
 that the environment variable SAELITE_RESULTS names (`DIR/results`, or what `--results` says). They are recorded with
@@ -50,7 +51,7 @@ from notebook_parameters import described, plan
 from papermill.engines import NBClientEngine, papermill_engines
 from run_records import file_hash, is_current, machine, records, run_key
 
-LOCK = ".lock"  # held by whoever runs notebooks into a folder, until their kernels have ended
+LOCK = ".lock"  # in a folder, held by whoever runs notebooks into it, until their kernels have ended
 
 # Progress bars write times, so no two runs would be alike; a fixed hash seed keeps the order of sets.
 KERNEL_ENVIRONMENT = {
@@ -319,9 +320,9 @@ def run_all(
 
 
 @contextlib.contextmanager
-def alone_in(out: Path) -> Iterator[None]:
-    """Run notebooks into a folder as the only process that does; another that does is waited for, in a word."""
-    lock = filelock.FileLock(out / LOCK)
+def alone_in(out: Path, name: str = LOCK) -> Iterator[None]:
+    """Write to a folder as the only process that holds its lock; another that does is waited for, in a word."""
+    lock = filelock.FileLock(out / name)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:

@@ -18,6 +18,9 @@ import yaml
 from commands import Refused, refuse_credentials
 from pydantic import TypeAdapter, ValidationError
 
+# What the types of parameters are made of.
+TYPES = {kind.__name__: kind for kind in (int, float, str, bool, list, dict, tuple)} | {"Literal": Literal, "Any": Any}
+
 
 def find_notebook(name: str | Path) -> Path:
     """The .ipynb that `name` means: a path to it or to its paired .py, or the bare name of one in `notebooks/`.
@@ -47,16 +50,44 @@ def declared_parameters(notebook: Path) -> dict[str, Any]:
     """The names in the cell tagged `parameters`, each with the type of its annotation (Any where it has none).
 
     Read from the syntax rather than with `papermill.inspect_notebook`, which overlooks `name: int | None = None`.
+
+    Raises
+    ------
+    Refused
+        For an annotation that is more than a type: a notebook is looked at here, and must not run.
     """
     declared: dict[str, Any] = {}
     for cell in nbformat.read(notebook, as_version=4).cells:
         if "parameters" in cell.metadata.get("tags", []):
             for line in ast.parse(cell.source).body:
                 if isinstance(line, ast.AnnAssign):
-                    declared[line.target.id] = eval(ast.unparse(line.annotation), {"Literal": Literal})
+                    if not is_type(line.annotation):
+                        kind, known = ast.unparse(line.annotation), ", ".join(TYPES)
+                        raise Refused(f"{notebook.stem}: {kind} is no type of a parameter; use None, {known}.")
+                    declared[line.target.id] = eval(ast.unparse(line.annotation), {"__builtins__": {}} | TYPES)
                 elif isinstance(line, ast.Assign):
                     declared |= {target.id: Any for target in line.targets}
     return declared
+
+
+def is_type(annotation: ast.expr) -> bool:
+    """Whether an annotation is made of `TYPES` alone, so that nothing else runs when it is evaluated.
+
+    Text is a value of a Literal and nothing else: elsewhere pydantic would take it for an annotation and evaluate it.
+    """
+    match annotation:
+        case ast.Name(id=name):
+            return name in TYPES
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=values):
+            values = values.elts if isinstance(values, ast.Tuple) else [values]
+            return all(isinstance(value, ast.Constant) for value in values)
+        case ast.Subscript(value=ast.Name(id="list" | "dict" | "tuple") as value, slice=items):
+            return is_type(value) and is_type(items)
+        case ast.Tuple(elts=items):
+            return all(map(is_type, items))
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return is_type(left) and is_type(right)
+    return isinstance(annotation, ast.Constant) and annotation.value in (None, ...)
 
 
 def default_parameters(notebook: Path) -> dict[str, Any]:

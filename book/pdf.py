@@ -88,7 +88,9 @@ def main(arguments: list[str] | None = None) -> int:
     def command():
         toc = yaml.safe_load((commands.ROOT / "_toc.yml").read_text(encoding="utf-8"))
         book = printed(pages_of(options.site, toc))
-        book.write(options.out)
+        content = io.BytesIO()
+        book.write(content)
+        commands.write_atomically(content.getvalue(), options.out)
         size = options.out.stat().st_size / 1e6
         print(f"{options.out}: {commands.count(len(book.pages), 'page')}, {size:.1f} MB")
 

@@ -22,8 +22,10 @@ def run_key(notebook: Path, parameters: dict[str, Any], out: Path, references: b
     """Hash of everything that a notebook's outcome follows from, with the reference runs or without."""
     cells = [(cell.cell_type, cell.source, cell.metadata) for cell in nbformat.read(notebook, as_version=4).cells]
     root, runners = commands.ROOT, [Path(__file__).with_name(name) for name in RUNNERS]
-    files = [*sorted((root / "saelite").glob("*.py")), root / "requirements.lock", root / "requirements-data.txt"]
-    sources = {path.name: file_hash(path) for path in [*files, *runners] if path.is_file()}
+    package = [path for path in (root / "saelite").rglob("*") if path.suffix in (".py", ".csv", ".json")]
+    files = [*package, root / "requirements.lock", root / "requirements-data.txt"]
+    sources = {path.relative_to(root).as_posix(): file_hash(path) for path in files if path.is_file()}
+    sources |= {path.name: file_hash(path) for path in runners}
     earlier = {record["notebook"]: record["results"] for record in records(out) if record["notebook"] < notebook.stem}
     folder = commands.ROOT / "book" / "results"
     kept = [path for path in sorted(folder.rglob("*")) if path.is_file()] if references else []

@@ -227,7 +227,12 @@ def keep(plan: Plan, options: argparse.Namespace, notebook: Path | str, commit: 
         "Parameters that all share": json.dumps(fixed, indent=1),
     }
     files["comparison/index.html"] = sweep_page.page(f"Sweep of {plan.notebook.stem}", made, plan.grid, tables)
-    # last, so that a folder with a record is whole
+    # a folder with a record is whole, so the old record goes first, with the tables that are not written again
+    if not sweep_places.is_remote(options.out) and (old := Path(options.out) / "record.json").is_file():
+        old.unlink()
+        for table in old.parent.glob("*.csv"):
+            if table.name not in files:
+                table.unlink()
     files["record.json"] = json.dumps(about, indent=2) + "\n"
     for name, content in files.items():
         sweep_places.keep(content, options.out, name)

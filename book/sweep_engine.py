@@ -1,7 +1,7 @@
 """Units of a sweep on Dask: on workers of this machine, or on those of a scheduler somewhere else.
 
 Dask hands out the units, and hands a unit out again when its worker is lost. It keeps nothing from one sweep to the
-next: which units are done is told from their records (`execute.py`).
+next: which units are done is told from their records (`run_records.py`).
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from pathlib import Path
 
 import commands
@@ -67,6 +66,4 @@ def keep(content: str | bytes, place: str | Path, name: str) -> None:
         return
     path = Path(place) / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_bytes(content if isinstance(content, bytes) else content.encode())
-    os.replace(unfinished, path)
+    commands.write_atomically(content, path)

@@ -6,8 +6,9 @@
 
 Every parameter gets in turn each of some values: the wrong type, 0, negative, huge, NaN and infinity, nothing, a name
 that nothing has, and the smallest that may make sense. The others keep the size of `book/params/quick.yaml`. First a
-value goes the way of a rerun, through the check of `book/execute.py`, which refuses wrong types. What passes it is set
-in the notebook, whose cells run here one after the other, until one begins long work: harvests, or trains an SAE.
+value goes the way of a rerun, through the check of `book/notebook_parameters.py`, which refuses wrong types. What
+passes it is set in the notebook, whose cells run here one after the other, until one begins long work: harvests, or
+trains an SAE.
 
 A parameter that is read only by cells after that has to be checked before it. So there the notebook runs once to its
 end, and the cells from the first that reads the parameter are run again with each value: an error is then an error

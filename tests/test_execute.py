@@ -1,18 +1,23 @@
 """Running notebooks: what is refused, what is left behind, what is run again."""
 
 import json
+import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any, Literal
 
 import commands
 import execute
 import nbformat
 import notebook_parameters
 import pytest
+from packaging.version import Version
 
+ROOT = Path(__file__).resolve().parent.parent
 PARAMETERS = """\
 samples: int = 3  # how many
 rate: float = 0.5  # how fast
@@ -110,6 +115,28 @@ def test_values_are_read_as_their_type_asks(project, name, value, meant):
     assert fitted == meant and type(fitted) is type(meant)
 
 
+@pytest.mark.parametrize(
+    "annotation",
+    ["__import__('os').mkdir('ran')", "list[__import__('os').mkdir('ran')]", '"__import__(\'os\').mkdir(\'ran\')"',
+     "int.__name__", "Literal[__import__('os').mkdir('ran')]", "list['open']", "open"],
+)  # fmt: skip
+def test_to_look_at_a_notebook_runs_nothing_of_it(project, capsys, monkeypatch, annotation):
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(f"{__name__}.PARAMETERS", f"samples: {annotation} = 3")
+    write_notebook(project / "notebooks" / "01_a.ipynb")
+    assert run(project, "01_a", "--dry-run", "-p", "samples", "3") == 2
+    message = capsys.readouterr().err
+    assert "01_a: " in message and "is no type of a parameter" in message and message.count("\n") == 1
+    assert not (project / "ran").exists()
+
+
+def test_types_that_a_parameter_may_have(project, monkeypatch):
+    kinds = {"a": int | None, "b": dict[str, list[float]], "c": tuple[int, ...], "d": Any, "e": Literal["x", 2, None]}
+    lines = ["a: int | None = 1", "b: dict[str, list[float]] = {}", "c: tuple[int, ...] = ()", "d: Any = 1"]
+    monkeypatch.setattr(f"{__name__}.PARAMETERS", "\n".join([*lines, "e: Literal['x', 2, None] = 2"]))
+    assert notebook_parameters.declared_parameters(write_notebook(project / "notebooks" / "01_a.ipynb")) == kinds
+
+
 def test_two_runs_are_byte_identical_and_show_the_parameters(project):
     cells = [
         "import sys\nprint(samples, name)\nprint('err', file=sys.stderr, flush=True)\nprint('more')",
@@ -171,6 +198,11 @@ def test_runs_again_when_and_only_when_something_changed(project, capsys):
     assert which_ran() == []
     (project / "saelite" / "sae.py").write_text("width = 2\n")
     assert which_ran() == ["01_a", "02_b"]
+    (project / "saelite" / "exercises").mkdir()
+    for name in ("exercises/sae.py", "paper_scores.csv", "model_configs.json"):  # of one name as another file, too
+        (project / "saelite" / name).touch()
+        assert which_ran("02_b") == ["02_b"]
+    assert which_ran() == ["01_a"]
     result.unlink()
     assert which_ran() == ["01_a"]  # the file comes back as it was, so what follows it stands
     assert result.read_text() == "a"
@@ -252,3 +284,33 @@ def test_no_secret_of_the_environment_and_no_path_is_left_in_any_file(project, m
         text = path.read_text(encoding="utf-8")
         for told in (*secrets.values(), str(project), str(Path.home()), sys.prefix):
             assert told not in text, f"{path.name} tells {told}"
+
+
+def test_the_command_in_the_box_of_a_page_finds_what_the_notebook_reads(project, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
+    import parameters
+
+    (project / "book" / "results").mkdir(parents=True)
+    (project / "book" / "results" / "table.csv").write_text("1")
+    write_notebook(project / "notebooks" / "01_a.ipynb", "print(open('../book/results/table.csv').read(), samples)")
+    machine = dict.fromkeys(("cores", "cpu", "system", "python", "torch"), "some")
+    record = {"notebook": "01_a", "parameters": {"samples": 7}, "machine": machine, "wall_seconds": 1, "date": "today"}
+    page = parameters.box("samples: int = 3  # how many", record, [])
+    command = shlex.split(re.search(r"```bash\n.venv/bin/(papermill .*)\n```", page)[1])
+    subprocess.run([sys.executable, "-m", *command], cwd=project, check=True, capture_output=True)
+    assert "1 7" in (project / "my_run.ipynb").read_text()
+    for text in ("README.md", "book/howto.md"):
+        commands_shown = re.findall(r"papermill [^`]*?my_run", (ROOT / text).read_text(encoding="utf-8"))
+        assert commands_shown and all("papermill --cwd notebooks " in shown for shown in commands_shown), text
+
+
+def test_the_lock_holds_the_versions_that_requirements_ask_for():
+    """Dependabot raises them in requirements.txt, and what is installed, here and in CI, is the lock."""
+
+    def pins(file):
+        found = re.findall(r"^([\w.-]+)==(\S+)", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
+        return {re.sub(r"[-_.]+", "-", name).lower(): Version(version) for name, version in found}
+
+    asked, locked = pins("requirements.txt"), pins("requirements.lock")
+    assert len(asked) > 30
+    assert {name: locked.get(name) for name in asked} == asked, "run `make lock`"

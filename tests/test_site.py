@@ -1,6 +1,7 @@
 """The built site as a reader meets it: opened from a folder, in a browser, on a desktop and on a phone."""
 
 import gzip
+import json
 import os
 import re
 import subprocess
@@ -8,6 +9,10 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import build
+import filelock
+import nbformat
+import notebook_parameters
 import pandas as pd
 import pytest
 import sweep_page
@@ -203,3 +208,29 @@ def test_a_text_with_markup_in_it_is_shown_as_text_and_runs_nothing(browser, tmp
         assert text in page.evaluate("document.body.innerText"), f"{text} is not to be read in page {place}"
         assert page.locator("script, svg, a[href^=javascript], [onerror], [onmouseover], [onload]").count() == 0
         page.close()
+
+
+def test_a_build_is_alone_in_its_folder_and_forgets_chapters_that_are_gone(tmp_path, monkeypatch):
+    stage, steps = tmp_path / "stage", []
+
+    def step(*_, **__):
+        with pytest.raises(filelock.Timeout):
+            filelock.FileLock(tmp_path / build.LOCK).acquire(timeout=0)
+        steps.append(sorted(path.relative_to(stage).as_posix() for path in stage.rglob("*[0-9]_*")))
+
+    for name in ("notebooks", "extra/student", "extra/slides", "book/built"):
+        (stage / name).mkdir(parents=True)
+    for stem in ("01_here", "02_gone"):
+        (stage / "extra" / "student" / f"{stem}.ipynb").touch()
+        (stage / "extra" / "slides" / f"{stem}.html").touch()
+        (stage / "book" / "built" / f"of_{stem}.json").touch()
+        record = {"notebook": stem, "key": "", "wall_seconds": 1, "results": {f"of_{stem}.json": ""}}
+        (stage / "notebooks" / f"{stem}.run.json").write_text(json.dumps(record))
+        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A")]),
+                       stage / "notebooks" / f"{stem}.ipynb")  # fmt: skip
+    monkeypatch.setattr(notebook_parameters, "plan", lambda *_, **__: [(stage / "notebooks" / "01_here.ipynb", {})])
+    monkeypatch.setattr(build.execute, "run_all", step)
+    monkeypatch.setattr(build, "make_site", step)
+    assert build.main(["--out", str(tmp_path)]) == 0
+    left = ["book/built/of_01_here.json", "extra/slides/01_here.html", "extra/student/01_here.ipynb"]
+    assert steps[0] == [*left, "notebooks/01_here.ipynb", "notebooks/01_here.run.json"] and len(steps) == 2

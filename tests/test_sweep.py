@@ -200,6 +200,22 @@ def test_a_failed_unit_stops_no_other_and_leaves_no_table(project, capsys):
     assert list(pd.read_csv(project / "book" / "results" / "toy" / "scores.csv")["samples"]) == [1, 1, 2, 2, 3, 3]
 
 
+def test_tables_that_were_not_all_written_have_no_record_and_old_ones_go(project, monkeypatch):
+    write_notebook(project / "notebooks" / "01_a.ipynb", LEAVES)
+    out = project / "book" / "results" / "toy"
+    out.mkdir(parents=True)
+    (out / "mine.csv").touch()
+    assert run(project, "01_a", "-g", "samples=1") == 0
+    assert (out / "mine.csv").exists()  # no sweep had made that folder
+    (out / "earlier.csv").touch()
+    with monkeypatch.context() as killed:
+        killed.setattr(sweep_places, "keep", lambda *_: signal.raise_signal(signal.SIGTERM))
+        assert run(project, "01_a", "-g", "samples=1") == 130
+    assert not (out / "record.json").exists() and not (out / "earlier.csv").exists()
+    assert run(project, "01_a", "-g", "samples=1") == 0
+    assert (out / "record.json").exists() and (out / "scores.csv").exists()
+
+
 def test_a_stopped_sweep_ends_its_processes_and_resumes(tmp_path):
     # Of three units the first finishes; the two others, side by side, wait until there is a file `on`.
     begin = f"""\

@@ -73,7 +73,8 @@ def box(parameters, record, offered):
         "made again. With another value:",
         "",
         "```bash",
-        f".venv/bin/papermill notebooks/{name}.ipynb my_run.ipynb {_options(changed, plain=True)}",
+        # papermill runs a notebook in the caller's folder, and ours read `../book/results`
+        f".venv/bin/papermill --cwd notebooks notebooks/{name}.ipynb my_run.ipynb {_options(changed, plain=True)}",
         "```",
         "",
         f"or, refusing a misspelt name, `.venv/bin/python book/execute.py {name} {_options(changed)}`.",
