@@ -338,7 +338,7 @@ if runs:
             f"and an explained variance of {r['explained_variance']:.3f} (from a random start {from_random.get(name, float('nan')):.3f})"
             for name, (_, r) in zip(kept_features["case"].str.split(",").str[0], kept_features.iterrows(), strict=True)
         ) + (
-            ". A dead latent's direction stays where it was when it last fired, and one that never fired is still at its start; so a feature that is still there need not be in use. Where few died and "
+            ". A dead latent's direction stays about where it was when it last fired, and one that never fired is still at its start; so a feature that is still there need not be in use. Where few died and "
             "explained variance is above that of a random start, the features are a resting point of training; where most died, "
             "training has left them."
         )
@@ -434,7 +434,7 @@ Markdown("\n".join(lines))
 # ```{exercise} Only the living
 # :label: ex-only-the-living
 #
-# *Medium, 10 minutes.* A dead latent's direction stays where it was when it last fired, or at its start, and by chance it may lie nearest to a feature. Recovery then credits the
+# *Medium, 10 minutes.* A dead latent's direction stays about where it was when it last fired, or at its start, and by chance it may lie nearest to a feature. Recovery then credits the
 # SAE for a direction that it never uses. Write `best_of_the_living(features, W_dec, fired)`: for each feature (n, d) the largest cosine to a
 # direction of `W_dec` (m, d) whose latent fired; `fired` is a Boolean of shape (m,).
 # ```
