@@ -308,7 +308,7 @@ Markdown("\n\n".join(sentences) or "No latent moved in both.")
 # %% [markdown]
 # ## By L0, and for TopK and ReLU
 #
-# The paper calls {term}`TopK`'s success on synthetic data an artifact of the simple setting. Is TopK ahead on real activations? And {term}`ReLU with L1`, the oldest
+# The paper calls {term}`TopK`'s success on synthetic data ([here](reference-runs)) an artifact of the simple setting. Is TopK ahead on real activations? And {term}`ReLU with L1`, the oldest
 # {term}`architecture` of all? Runs of this notebook with
 # other values of `l0` and `architectures` take longer than a build has; `book/sweep.py` makes them ([How to run and rerun](../book/howto.md)).
 # {term}`RelativeBatchTopK` is this book's own, from [the recovery puzzle](03_recovery_puzzle). In the figure compare the lines of one panel: do the
@@ -344,7 +344,7 @@ if runs:
         gap = gaps["fully trained"] - gaps["Soft-Frozen Decoder"]
         place = gap.idxmin()
         lines.append(f"- **{metric}**: the smallest lead of a trained SAE over its Soft-Frozen Decoder is {gap.min():+.3f} ({place[0]}, L0 {place[1]}), the largest {gap.max():+.3f} ({', L0 '.join(map(str, gap.idxmax()))}).")
-Markdown("\n".join(lines) + ("\n\nFrom one seed. What TopK and BatchTopK recover on synthetic data is in [the chapter on recovery](reference-runs); here nobody knows the features, and these two scores are all that can be compared." if lines else ""))
+Markdown("\n".join(lines) + ("\n\nFrom one seed. Here nobody knows the features, and these two scores are all that can be compared." if lines else ""))
 
 # %% [markdown]
 # ## A wider dictionary, three seeds
