@@ -102,7 +102,7 @@ checks.whole(1, cities=cities, known_of=known_of, pairs=pairs, steps=steps)
 runs = reference_run(reference, "scorecard")
 checks.whole(8, context=context)
 checks.whole(1, lm.d_model, k=k)
-labelled = load_concepts(tasks, per_label=per_label, seed=seed)
+labelled, facts = load_concepts(tasks, per_label=per_label, seed=seed), city_facts(cities)
 check_layer(lm, layer, site, harvest_context)
 d_sae = expansion * lm.d_model
 activations = architectures_at(l0, architectures, d_sae)
@@ -131,7 +131,7 @@ measured = [
         {f"probe k={n}": 0.02 for n in k if n in (1, 5)},
     ),
     (
-        Editing(lm, known_facts(lm, city_facts(cities), at_least=known_of), layer=layer, site=site, pairs=pairs, steps=steps, seed=seed),
+        Editing(lm, known_facts(lm, facts, at_least=known_of), layer=layer, site=site, pairs=pairs, steps=steps, seed=seed),
         {"causal editing": 0.03},
     ),
 ]  # fmt: skip

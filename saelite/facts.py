@@ -101,7 +101,7 @@ def city_facts(cities=400, per_country=12) -> Facts:
     Raises
     ------
     ValueError
-        If a number is below 1.
+        If a number is below 1, or fewer cities are left than were asked for.
     ModuleNotFoundError
         If a package is not installed.
     """
@@ -115,6 +115,8 @@ def city_facts(cities=400, per_country=12) -> Facts:
     table = table.drop_duplicates(["name", "countrycode"]).iloc[: 10 * cities]
     table = table[~table["name"].duplicated(keep=False) & ~table["name"].isin(EXAMPLES)]
     table = table.groupby("countrycode", sort=False).head(per_country).iloc[:cities]
+    if len(table) < cities:
+        raise ValueError(f"cities={cities} is more than the {len(table)} left with at most {per_country} of a country.")
     zones = [zone.split("/")[-1].replace("_", " ") for zone in table["timezone"]]
     table = pd.DataFrame(
         {

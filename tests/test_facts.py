@@ -75,6 +75,8 @@ def test_cities_are_the_gazetteers():
     assert table.loc["Mumbai", "language"] is None  # India has several
     with pytest.raises(ValueError, match="cities=0"):
         city_facts(0)
+    with pytest.raises(ValueError, match=r"cities=1000000000000 is more than the \d+ left with at most 3 of a country"):
+        city_facts(10**12, per_country=3)
 
 
 def test_a_missing_package_says_how_to_get_it(monkeypatch):
