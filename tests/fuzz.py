@@ -134,7 +134,7 @@ class Switch:
     on = True
 
     def patch(self):
-        from saelite import activations, checkpoints, stream, training, vision_models
+        from saelite import activations, checkpoints, editing, stream, training, vision_models
 
         for module, name in (
             (activations, "tqdm"),  # the language model begins to run
@@ -142,6 +142,7 @@ class Switch:
             (stream.StreamedActivations, "_fill"),
             (training._Run, "step"),  # training begins
             (checkpoints, "load"),  # or the SAE is in the cache
+            (editing.Editing, "_learn"),  # masks
             (vision_models, "tqdm"),
             (vision_models, "ActivationStore"),
         ):
