@@ -92,13 +92,12 @@ def atomic_file(path, checksums: bool = False) -> Iterator[Path]:
             yield temporary
             _to_disk(temporary)
             if checksums:
-                sums = {path.name: [temporary.stat().st_size, crc32(temporary)]}
-                # None for a moment, rather than one that does not fit: whoever is killed here loses no whole file.
-                sums_file(path).unlink(missing_ok=True)
-            os.replace(temporary, path)
-            if checksums:
+                # Of the new file and of the one that is there: whoever is killed before the next line keeps the latter.
+                there = [file for file in (temporary, path) if file.exists()]
+                sums = [number for file in there for number in (file.stat().st_size, crc32(file))]
                 with atomic_file(sums_file(path)) as made:
-                    made.write_text(json.dumps(sums), encoding="utf-8")
+                    made.write_text(json.dumps({path.name: sums}), encoding="utf-8")
+            os.replace(temporary, path)
             _to_disk(path.parent)
         finally:
             temporary.unlink(missing_ok=True)

@@ -261,7 +261,7 @@ def killed_program(words_for, result, unit, chance, kills, tmp):
             break
         must_equal(digest(result(folder)), wanted, "after kills")
         again += said(folder / "cells.log") - least
-    return hits, f"{again} {unit} run again in {episodes} runs of {least}"
+    return hits, f"{again} {unit} run again, of {episodes * least}"
 
 
 def toy(folder, name="01_a", wait=0.5):

@@ -123,6 +123,25 @@ def test_what_is_damaged_is_named_and_made_again(tmp_path, kind, damage):
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".tmp-")]
 
 
+def test_whoever_is_killed_while_a_file_is_replaced_keeps_the_old_one_and_its_checksum(tmp_path, monkeypatch):
+    made = tmp_path / "made"
+    with atomic.atomic_file(made, checksums=True) as file:
+        file.write_bytes(b"the first")
+
+    def killed(source, target, replace=os.replace):
+        if target == made:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt), atomic.atomic_file(made, checksums=True) as file:
+        file.write_bytes(b"and the second")
+    monkeypatch.undo()
+    assert made.read_bytes() == b"the first" and checksums.fault(made) is None
+    made.write_bytes(b"the fiRst")
+    assert checksums.fault(made) == "made is not as it was written"
+
+
 def test_what_has_no_checksums_passes(tmp_path):
     with atomic.atomic_folder(tmp_path / "older") as folder:
         (folder / "inside").write_text("a")
