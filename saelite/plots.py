@@ -4,7 +4,8 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
-from matplotlib.ticker import EngFormatter, PercentFormatter
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import EngFormatter, FuncFormatter, PercentFormatter
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; always paired with a marker or a label.
@@ -18,6 +19,18 @@ COLOURS = {
     "trained here": "#56B4E9",
 }
 GREY = "#6b6b6b"
+# An architecture looks the same in all curves of recovery and training.
+LOOKS = {
+    "TopK": ("#0072B2", "-"),
+    "BatchTopK": ("#D55E00", "--"),
+    "JumpReLU": ("#009E73", "-."),
+    "Matryoshka": ("#CC79A7", ":"),
+    "RelativeBatchTopK": ("#E69F00", (0, (5, 1))),
+    "ReLU": ("#56B4E9", (0, (3, 1, 1, 1))),
+}
+# So does a null, which begins with one of these words; a ceiling is solid.
+LINES = {"mean": "-.", "random": ":", "untrained": ":", "PCA": "--", "learned": "-"}
+BEHIND_TEXT = [withStroke(linewidth=3, foreground="white")]  # figures are turned to black in the dark theme
 
 
 def style():
@@ -63,15 +76,16 @@ def scores_by_variant(table, lines, paper=None, *, score="score", xlabel, xlim=(
         value, y, colour = getattr(row, score), places[row.architecture, row.baseline], COLOURS.get(row.baseline, GREY)
         spread = [[value - row.low], [row.high - value]]
         axes.errorbar(value, y, xerr=np.nan_to_num(spread), fmt="o", color=colour, capsize=3, markersize=7)
-        axes.annotate(
-            f"{value:.2f}", (value, y), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=9, color=colour
-        )
+        above = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
+        axes.annotate(f"{value:.2f}", (value, y), **above, fontsize=10, path_effects=BEHIND_TEXT)
         if paper and (row.architecture, row.baseline) in paper:
-            axes.plot(paper[row.architecture, row.baseline], y, "D", mfc="none", mec=GREY, ms=6)
+            axes.plot(paper[row.architecture, row.baseline], y, "D", mfc="none", mec=GREY, ms=6, zorder=3)
     if paper:
         axes.plot([], [], "D", mfc="none", mec=GREY, ms=6, label="paper, Gemma-2-2B layer 12, L0 160")
-    for line, (name, value) in zip((":", "--", "-.", (0, (5, 1))) * 3, lines.items(), strict=False):
-        axes.axvline(value, color=GREY, linestyle=line, linewidth=1.2, label=f"{name}: {value:z.2f}")
+    others = iter([(0, (1, 4)), (0, (8, 4, 1, 4, 1, 4)), (0, (12, 6))] * len(lines))
+    for name, value in lines.items():
+        line = LINES.get(name.split()[0]) or next(others)
+        axes.axvline(value, color=GREY, linestyle=line, linewidth=1.2, label=f"{name}: {value:z.2f}", zorder=1)
     axes.set_yticks(list(places.values()), [f"{a}, {b}" for a, b in places])
     axes.set_ylim(len(places) - 0.4, -0.8)
     low, high = (
@@ -80,7 +94,7 @@ def scores_by_variant(table, lines, paper=None, *, score="score", xlabel, xlim=(
     )
     axes.set_xlim(min(xlim[0], low) - 0.03, max(xlim[1], high))
     axes.set_xlabel(xlabel)
-    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=10)
     return figure
 
 
@@ -93,19 +107,23 @@ def scores_by_seed(table):
     ----------
     table : DataFrame with columns metric, architecture, baseline and score, a row for each seed
     """
+    palette = {name: colour for name, (colour, _) in LOOKS.items()}
     grid = sns.catplot(
-        table, x="score", y="baseline", hue="architecture", col="metric", col_wrap=2, kind="strip", dodge=True,
-        jitter=False, sharex=False, height=2.6, aspect=1.6,
+        table, x="score", y="baseline", hue="architecture", palette=palette, col="metric", col_wrap=2, kind="strip",
+        dodge=True, jitter=False, sharex=False, height=3.4, aspect=1.2,
     )  # fmt: skip
     grid.set_titles("{col_name}", size=10)
     grid.set(ylabel="")
+    for axes in grid.axes.flat:
+        for edge in axes.get_yticks()[:-1]:
+            axes.axhline(edge + 0.5, color=GREY, linewidth=0.5)
     sns.move_legend(grid, "lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, title="")
     return grid.figure
 
 
 @mpl.rc_context({"figure.constrained_layout.use": False})
 def scores_by_l0(table):
-    """Scores against L0: a row of panels for each metric, a column for each architecture, a line for each variant.
+    """Scores against L0: a column of panels for each metric, a row for each architecture, a line for each variant.
 
     Parameters
     ----------
@@ -113,14 +131,12 @@ def scores_by_l0(table):
         Several rows for the same make a band of their range.
     """
     grid = sns.relplot(
-        table, x="l0", y="score", hue="baseline", style="baseline", palette=COLOURS, row="metric", col="architecture",
-        kind="line", markers=True, errorbar=("pi", 100), height=2.4, aspect=1.0, facet_kws={"sharey": "row"},
+        table, x="l0", y="score", hue="baseline", style="baseline", palette=COLOURS, col="metric", row="architecture",
+        kind="line", markers=True, errorbar=("pi", 100), height=2.0, aspect=1.7, facet_kws={"sharey": "col"},
     )  # fmt: skip
-    grid.set_titles("{col_name}")
+    grid.set_titles("{row_name}: {col_name}", size=10)
     grid.set(xlabel="L0", xticks=sorted(table["l0"].unique()))
-    for axes, metric in zip(grid.axes[:, 0], grid.row_names, strict=True):
-        axes.set_ylabel(metric.replace(", ", ",\n"))
-    sns.move_legend(grid, "lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, title="")
+    sns.move_legend(grid, "lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, title="")
     return grid.figure
 
 
@@ -151,7 +167,7 @@ def scorecard(card, paper=None):
     metrics, baselines = list(dict.fromkeys(card["metric"])), list(dict.fromkeys(card["baseline"]))
     architectures = list(dict.fromkeys(card["architecture"]))
     rows = -(-len(metrics) // 2)
-    size = (7, 0.9 + rows * (0.55 + 0.33 * len(baselines)))
+    size = (7, 0.9 + rows * (0.95 + 0.33 * len(baselines)))
     figure, grid = plt.subplots(rows, 2, figsize=size, sharey=True, squeeze=False)
     offsets = dict(zip(architectures, np.linspace(-0.18, 0.18, len(architectures)), strict=True))
     marks = dict(zip(architectures, "osvP*X" * len(architectures), strict=False))
@@ -170,8 +186,9 @@ def scorecard(card, paper=None):
                 axes.plot(row.score, y, "D", mfc="none", mec=GREY, ms=4)
         for name, line in (("floor", ":"), ("ceiling", "--")):
             axes.axvline(panel[name].iloc[0], color=GREY, linestyle=line, linewidth=1.2)  # NaN draws nothing
-        axes.set_title(metric, fontsize=10)
-        axes.tick_params(labelsize=8)
+        axes.set_title(metric, fontsize=11, fontweight="bold")
+        axes.set_xlabel("score", fontsize=10)
+        axes.tick_params(labelsize=10)
     for axes in grid.flat[len(metrics) :]:
         axes.set_visible(False)
     grid[0, 0].set_yticks(range(len(baselines)), baselines)
@@ -183,7 +200,7 @@ def scorecard(card, paper=None):
     if paper is not None:
         look = {"marker": "D", "linestyle": "", "mfc": "none", "mec": GREY}
         handles.append(plt.Line2D([], [], **look, label="paper, Gemma-2-2B layer 12"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=10)
     return figure
 
 
@@ -211,7 +228,8 @@ def training_curves(histories, y, ylabel):
         axes.set(title=architecture, xlabel="activations seen in training")
         axes.xaxis.set_major_formatter(thousands())
     grid[0, 0].set_ylabel(ylabel)
-    grid[0, -1].legend(fontsize=9)
+    handles = {label: h for axes in grid[0] for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=3, fontsize=10)
     return figure
 
 
@@ -225,7 +243,7 @@ def cosine_histogram(cosines, xlabel, marks=None):
     marks : dict of str to float, optional
         Values to mark with a vertical line.
     """
-    figure, axes = plt.subplots(figsize=(7, 3))
+    figure, axes = plt.subplots(figsize=(7, 3.6))
     low = min(float(np.min(np.asarray(values))) for values in cosines.values())
     bins = np.linspace(min(0.0, low), 1, 61)
     for (name, values), line in zip(cosines.items(), ("-", "--", "-.", ":") * 3, strict=False):
@@ -235,10 +253,10 @@ def cosine_histogram(cosines, xlabel, marks=None):
         axes.hist(np.asarray(values), bins, weights=weights, label=name, **look)
     for name, value in (marks or {}).items():
         axes.axvline(value, color=GREY, linestyle="--", linewidth=1)
-        axes.text(value, 1, f"{name} ", fontsize=9, va="top", ha="right", color=GREY)
+        axes.text(value, 1, f"{name} ", transform=axes.get_xaxis_transform(), va="top", ha="right", color=GREY)
     axes.set(xlabel=xlabel, ylabel="share of latents", yscale="log")  # one bin may hold nearly all
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.legend(fontsize=9, loc="upper left")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.3g}%"))
+    figure.legend(loc="outside lower center", ncols=2, fontsize=10)
     return figure
 
 
@@ -248,23 +266,29 @@ def recovery_curve(best, threshold, random_best):
     Parameters
     ----------
     best : dict of str to tensor of shape (n_features,)
+        By "setting, architecture".
     threshold : float
     random_best : tensor of shape (n_features,)
         The same cosines for a random dictionary.
     """
     thresholds = np.linspace(0, 1, 201)
-    figure, axes = plt.subplots(figsize=(7, 3.2))
+    figure, axes = plt.subplots(figsize=(7, 4))
 
     def share(values):
         return (np.asarray(values)[None, :] > thresholds[:, None]).mean(axis=1)
 
-    for (name, values), line in zip(best.items(), ("-", "--", "-.", ":") * 3, strict=False):
-        axes.plot(thresholds, share(values), line, label=name)
+    settings = list(dict.fromkeys(name.split(", ")[0] for name in best))
+    for name, values in best.items():
+        setting, architecture = name.split(", ")
+        axes.plot(
+            thresholds, share(values), label=name, color=LOOKS[architecture][0],
+            linestyle=("-", "--", "-.", ":")[settings.index(setting) % 4],
+        )  # fmt: skip
     axes.fill_between(thresholds, share(random_best), color=GREY, alpha=0.25, label="random dictionary")
-    axes.axvline(threshold, color=GREY, linewidth=1, linestyle="--")
+    axes.axvline(threshold, color=GREY, linewidth=1, linestyle=":", label=f"threshold {threshold}")
     axes.set(xlabel="cosine above which a feature counts as recovered", ylabel="share of true features")
     axes.yaxis.set_major_formatter(PercentFormatter(1))
-    figure.legend(loc="outside right upper", fontsize=9)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=10)
     return figure
 
 
@@ -282,16 +306,17 @@ def over_training(curves, columns):
     shape = len(columns), len(settings)
     size = 3.6 * max(1.6, len(settings)), 2.6 * len(columns)
     figure, grid = plt.subplots(*shape, figsize=size, sharex=True, sharey="row", squeeze=False)
-    palette = dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
-    lines = dict(zip(names, ("-", "--", "-.", ":") * len(names), strict=False))
+    looks = LOOKS
+    if not set(names) <= set(looks):
+        lines = ("-", "--", "-.", ":") * len(names)
+        looks = dict(zip(names, zip(sns.color_palette("colorblind", len(names)), lines, strict=False), strict=True))
     for (setting, name), curve in curves.items():
         for row, column in enumerate(columns):
             axes = grid[row, settings.index(setting)]
             by_samples = curve.groupby("samples")[column]
-            axes.plot(by_samples.mean(), color=palette[name], linestyle=lines[name], label=name)
-            axes.fill_between(
-                by_samples.mean().index, by_samples.min(), by_samples.max(), color=palette[name], alpha=0.2, linewidth=0
-            )
+            mean, (colour, line) = by_samples.mean(), looks[name]
+            axes.plot(mean, color=colour, linestyle=line, label=name)
+            axes.fill_between(mean.index, by_samples.min(), by_samples.max(), color=colour, alpha=0.2, linewidth=0)
     for axes, setting in zip(grid[0], settings, strict=True):
         axes.set_title(setting)
     for axes in grid[-1]:
@@ -302,5 +327,5 @@ def over_training(curves, columns):
         if column.startswith("recovered"):
             axes.yaxis.set_major_formatter(PercentFormatter(1))
     handles = {label: h for axes in grid.flat for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=9)
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=min(3, len(handles)), fontsize=10)
     return figure
