@@ -171,7 +171,7 @@ if not cards:
 card = pd.concat(cards, ignore_index=True)
 show(card[report.COLUMNS])
 
-# %% mystnb={"figure": {"caption": "Your SAE among matched baselines, with 95% intervals over items; dotted: the highest floor; dashed: the lowest ceiling.", "name": "fig-check"}, "image": {"alt": "A panel for each metric: the scores of the checkpoint, of an SAE trained here and of four baselines as dots with intervals, with floor and ceiling as lines. The table above gives the numbers."}}
+# %% mystnb={"figure": {"caption": "Your SAE among matched baselines, with 95% intervals over items; lines: the highest floor and, where there is one, the lowest ceiling.", "name": "fig-check"}, "image": {"alt": "A panel for each metric: the scores of the checkpoint, of an SAE trained here and of four baselines as dots with intervals, with floor and ceiling as lines. The table above gives the numbers."}}
 figure = plots.scorecard(card)
 
 # %% tags=["hide-input"]
@@ -359,7 +359,7 @@ Markdown(
 # ```
 #
 # ```{dropdown} 3. The page says *nothing to match*. Is that bad for your SAE?
-# It is neither good nor bad. On that metric your SAE stands at the floor, so the metric cannot tell learning from chance on this model and these items. A metric with room has to decide.
+# It is neither good nor bad. On that metric your SAE is no better than the floor, so the metric cannot tell learning from chance on this model and these items. A metric with room has to decide.
 # ```
 
 # %% [markdown]

@@ -9,7 +9,7 @@ from pathlib import Path
 from saelite.atomic import atomic_file
 from saelite.tables import show
 
-COLUMNS = ["metric", "baseline", "score", "low", "high", "floor", "ceiling", "difference", "verdict"]
+COLUMNS = ["metric", "baseline", "score", "verdict", "difference", "low", "high", "floor", "ceiling"]
 STYLE = """
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
