@@ -220,7 +220,7 @@ Markdown(text)
 # %%
 apart = [items.assign(metric=f"{part} alone", score=items[part]) for part in ("cause", "isolation")]
 contrasts = against_trained(pd.concat([items, *apart]), margin=margin, paired=True)
-show(contrasts)
+show(contrasts.drop(columns="margin").rename(columns=lambda name: name.removeprefix("difference_")))
 
 # %% tags=["hide-input"]
 sizes = items.groupby(["architecture", "baseline"], sort=False)["latents"].max()
