@@ -312,7 +312,7 @@ figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower cent
 #
 # What a score stands for is best seen on latents: drawn at random, the trained SAE's beside one with frozen random directions. Above each stands
 # how often it fires, and its {term}`logit effect`: which tokens its direction raises and which it lowers. For that the direction goes straight to
-# the model's last step (the *unembedding*, which turns an activation into a score for every token), as if no layer lay between. A � is a token that
+# the model's last step (the *unembedding*, which turns an activation into a score for every token), as if no layer lay between. A � is, all but always, a token that
 # holds only some of the bytes of a character, so that it is none by itself.
 
 # %%

@@ -211,7 +211,7 @@ Markdown(
 # ## What its latents look like
 #
 # Four {term}`latents <latent>` of your SAE and of the {term}`Frozen Decoder`, drawn at random among those that fire: the contexts in which
-# they are most active, and the {term}`tokens <token>` that their {term}`decoder directions <decoder direction>` raise and lower. A � is a token that
+# they are most active, and the {term}`tokens <token>` that their {term}`decoder directions <decoder direction>` raise and lower. A � is, all but always, a token that
 # holds only some of the bytes of a character, so that it is none by itself.
 
 # %% tags=["hide-input"]
