@@ -101,7 +101,7 @@ data = {  # a model may hold the very same vector everywhere; there is nothing t
 # ## Explained variance
 #
 # Read each score against the nulls *of its own data*: data that fill fewer dimensions are easier for everyone. In the table compare, within each
-# kind of data, the fully trained SAE with the best null ({term}`PCA`, or a *random dictionary*: an SAE that was never trained), before you compare one kind with another.
+# kind of data, the fully trained SAE with the best null ({term}`PCA`, or a *random* {term}`dictionary`: an SAE that was never trained), before you compare one kind with another.
 
 # %%
 variants = [("fully trained", activation, None, "iso"), ("Frozen Decoder", activation, FrozenDecoder(), "iso")]

@@ -159,7 +159,7 @@ show(pd.DataFrame(measured))
 # %% [markdown]
 # ## The scorecard
 #
-# Read each verdict from the row's point of view: *worse* means that the SAE of that row is worse than yours. Look for *trained here* first, since it
+# Read each {term}`verdict` from the row's point of view: *worse* means that the SAE of that row is worse than yours. Look for *trained here* first, since it
 # says what the baselines' short training costs; then for the baselines, and on which metrics they are not worse.
 
 # %%
