@@ -145,7 +145,8 @@ Markdown("\n\n".join(notes[-2:]))
 # A baseline that has another width or L0 misleads. These have the checkpoint's architecture, width and measured L0. They see far
 # fewer activations than a published SAE has, so there is one more, *trained here*: nothing is frozen in it, and it has the
 # baselines' data. What your SAE has ahead of it is the longer training; what *trained here* has ahead of the baselines is
-# what training {term}`features <feature>` gives. (Where no checkpoint was named, it differs from the one made above by its {term}`seed` alone.)
+# what training {term}`features <feature>` gives. (Where no checkpoint was named, it differs from the one made above by its {term}`seed` alone, if that
+# one has the L0 that it was told.)
 
 # %%
 saes, _ = fit(
@@ -188,7 +189,7 @@ figure = plots.scorecard(card)
 # %% tags=["hide-input"]
 said = "\n".join(f"- {line}" for line in map(escape, report.in_words(card, checking.YOURS) + notes))
 apart = card[(card["baseline"] == checking.HERE) & card["verdict"].isin(["better", "worse"])]
-if of_this_book and len(apart):
+if of_this_book and round(own.l0) == next(iter(made.values())).activation.k and len(apart):
     said += (
         f"\n\n*{checking.HERE.capitalize()}* differs from the SAE that was made above by its seed alone, and yet is "
         + ", ".join(f"{row.verdict} in {row.metric} (by {abs(row.difference):.3f})" for row in apart.itertuples())

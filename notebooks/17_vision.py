@@ -465,8 +465,8 @@ Markdown(
     + (f", and {counted['fully trained']} of the fully trained one. " if "fully trained" in counted else ". ")
     + f"The mean purity of the SAE that was never trained is {own.loc[own['baseline'] == RANDOM, 'score'].mean():.3f}, where chance gives {purity.chance:.3f}."
     + (
-        f" So a mean over many latents can lie above chance though hardly one of them can be told from luck by its {top} images."
-        if own.loc[own["baseline"] == RANDOM, "score"].mean() > purity.chance and of.loc[RANDOM, "share"] < 0.1
+        f" So a mean over many latents can lie clearly above chance though hardly one of them can be told from luck by its {top} images."
+        if by_name.loc[(first, RANDOM, PURITY), "low"] > top_of_chance and of.loc[RANDOM, "share"] < 0.1
         else ""
     )
     if RANDOM in of.index
