@@ -154,24 +154,30 @@ HTML(f"<p>{len(interp.passages):,} passages, such as</p><ul>{some}</ul><p class=
 #
 # - *alive* counts the latents that fire at all, *eligible* those that could be tested, *scored* those that were drawn and tested;
 # - *fewest_tests* is how many passages the rarest of them got;
-# - *malformed* and *unanswered* count answers that could not be read. Only a language model as judge gives such answers.
+# - *malformed* and *unanswered* count answers that could not be read. Only a language model as judge gives such answers, so the two stand
+#   there only with one.
 
 # %%
 NAMES = ["architecture", "baseline"]
 own = items[~items["metric"].str.endswith("shuffled descriptions")]
 left_out = own.groupby(NAMES, sort=False).agg(
-    latents=("latents", "first"), alive=("alive", "first"), eligible=("eligible", "first"), scored=("item", "nunique"),
+    alive=("alive", "first"), eligible=("eligible", "first"), scored=("item", "nunique"),
     fewest_tests=("tests", "min"), malformed=("malformed", "sum"), unanswered=("unanswered", "max"),
 ).reset_index()
 missing = [", ".join(key) for key in saes if key not in set(zip(own["architecture"], own["baseline"], strict=True))]
+if not any(isinstance(one, LLMJudge) for one in judges):
+    left_out = left_out.drop(columns=["malformed", "unanswered"])
 show(left_out) if len(left_out) else Markdown("No SAE has a latent that fires often enough to be scored.")
 
 # %%
-said = [f"- Of {name} no latent fires often enough to be scored: it is left out below." for name in missing]
+said = [f"- Every SAE has {d_sae:,} latents."]
+said += [f"- Of {name} no latent fires often enough to be scored: it is left out below." for name in missing]
 for one in judges:
     if isinstance(one, LLMJudge):
         said.append(f"- What {one.name} took in this run (answers of earlier runs come from the cache): {one.usage()}.")
-Markdown("\n".join(said) or "No SAE had to be left out.")
+if not missing:
+    said.append("- No SAE had to be left out.")
+Markdown("\n".join(said))
 
 # %% [markdown]
 # ## The scores
@@ -186,15 +192,26 @@ Markdown("\n".join(said) or "No SAE had to be left out.")
 scores = summarise(own, [*NAMES, "metric"])
 above = own.assign(above=own["score"] > 0.7).groupby([*NAMES, "metric"], sort=False)["above"].mean()
 scores = scores.merge(above.rename("share above 0.7").reset_index())
-show(scores)
+
+
+def by_judge(table):
+    """A table with the judge, and whose description was tested if that varies, in place of the name of the metric."""
+    judge = table["metric"].str.extract(r"\((.+)\)", expand=False)
+    whose = table["metric"].str.endswith("shuffled descriptions").map({True: "shuffled", False: "its own"})
+    table = table.drop(columns="metric").assign(judge=judge, **({"description": whose} if whose.nunique() > 1 else {}))
+    first = [name for name in (*NAMES, "reference", "kind", "variant", "judge", "description") if name in table]
+    return table[[*first, *table.columns.difference(first, sort=False)]]
+
+
+show(by_judge(scores))
 
 # %%
 shuffled = summarise(items[items["metric"].str.endswith("shuffled descriptions")], [*NAMES, "metric"])
 floors = summarise(yardsticks, ["reference", "kind", "metric"])
-show(floors)
+show(by_judge(floors))
 
 # %%
-show(shuffled)
+show(by_judge(shuffled))
 
 # %% [markdown]
 # In the figure each row is one SAE. First look from the row's cross to its large dot: that is what descriptions are worth. Then compare the large
@@ -241,7 +258,7 @@ for metric, group in scores.groupby("metric", sort=False):
 Markdown("\n".join(lines) or "No latent was scored.")
 
 # %% [markdown]
-# ## The differences to the fully trained SAE
+# ## The differences from the fully trained SAE
 #
 # Latents of two SAEs do not pair, so each mean keeps its own uncertainty. *Equivalent* means that the whole interval lies within the {term}`margin
 # <equivalence margin>`; *not told apart* is no match, it only says that this many latents do not settle it. *Detectable* is the smallest true
@@ -256,9 +273,9 @@ for (architecture, metric), group in own.groupby(["architecture", "metric"], sor
             found = contrast(mine, trained, margin=margin, paired=interp.paired)
             differences.append({"architecture": architecture, "baseline": baseline, "metric": metric} | found)
 differences = pd.DataFrame(differences, columns=[
-    "architecture", "baseline", "metric", "difference", "low", "high", "detectable", "verdict",
+    "architecture", "baseline", "metric", "difference", "verdict", "low", "high", "detectable",
 ])
-show(differences)
+show(by_judge(differences))
 
 # %%
 lines = []
@@ -295,7 +312,8 @@ figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower cent
 #
 # What a score stands for is best seen on latents: drawn at random, the trained SAE's beside one with frozen random directions. Above each stands
 # how often it fires, and its {term}`logit effect`: which tokens its direction raises and which it lowers. For that the direction goes straight to
-# the model's last step (the *unembedding*, which turns an activation into a score for every token), as if no layer lay between.
+# the model's last step (the *unembedding*, which turns an activation into a score for every token), as if no layer lay between. A � is, all but always, a token that
+# holds only some of the bytes of a character, so that it is none by itself.
 
 # %%
 def panel(sae, n, seed):
@@ -450,12 +468,14 @@ tested = pd.concat([own[own["architecture"] == first], never.assign(baseline="un
 rows = []
 for (metric, baseline), group in tested.groupby(["metric", "baseline"], sort=False):
     recognised, on_silent = group[DECILES].mean().to_numpy(), group["on_silent"].mean()
-    row = {"judge": metric, "variant": baseline, "all deciles": score_on_strongest(recognised, on_silent, 10)}
+    row = {"metric": metric, "variant": baseline, "all deciles": score_on_strongest(recognised, on_silent, 10)}
     rows.append(row | {f"strongest {n}": score_on_strongest(recognised, on_silent, n) for n in (3, 1)})
-show(pd.DataFrame(rows)) if tested_on >= 10 and rows else Markdown("With fewer than ten passages of a kind, some deciles hold none.")
+show(by_judge(pd.DataFrame(rows))) if tested_on >= 10 and rows else Markdown("With fewer than ten passages of a kind, some deciles hold none.")
 
 # %% [markdown]
-# Read it with the floor: what a kinder test gives to all of them, trained or not, is no sign of meaning.
+# *All deciles* is the mean over the ten deciles, each counted alike; the passages of a latent that do not divide by ten fill some deciles more than
+# others, so it may differ a little from the score above. Read the table with the floor: what a kinder test gives to all of them, trained or not, is no
+# sign of meaning.
 #
 # ```{exercise} How many latents does a verdict take?
 # :label: ex-latents-needed
@@ -488,7 +508,7 @@ for metric, group in own[own["baseline"] == "fully trained"].groupby("metric", s
         with_200 = margin * (latents_needed(spread, margin) / 200) ** 0.5
         lines.append(
             f"- **{metric}**: the spread is {spread:.3f}. A difference as large as the margin ({margin:g}) takes {latents_needed(spread, margin):,.0f} latents "
-            f"of each SAE, and one of 0.02 {latents_needed(spread, 0.02):,.0f}; {latents} were drawn here. With 200, a difference of {with_200:.3f} is found."
+            f"of each SAE; a difference of 0.02 takes {latents_needed(spread, 0.02):,.0f}. {latents} were drawn here. With 200, a difference of {with_200:.3f} is found."
         )
 Markdown("\n".join(lines) or "Too few latents were scored for a spread.")
 

@@ -66,7 +66,7 @@ from saelite.exercises import causal_editing as exercises
 from saelite.facts import city_facts, known_facts
 from saelite.models import check_layer, load_model
 from saelite.paper import paper_scores
-from saelite.scorecard import against_trained
+from saelite.scorecard import against_trained, no_better_than_floor
 from saelite.statistics import rescaled, summarise
 from saelite.stream import training_data
 from saelite.tables import show
@@ -220,19 +220,19 @@ Markdown(text)
 # %%
 apart = [items.assign(metric=f"{part} alone", score=items[part]) for part in ("cause", "isolation")]
 contrasts = against_trained(pd.concat([items, *apart]), margin=margin, paired=True)
-show(contrasts)
+show(contrasts.drop(columns="margin").rename(columns=lambda name: name.removeprefix("difference_")))
 
 # %% tags=["hide-input"]
 sizes = items.groupby(["architecture", "baseline"], sort=False)["latents"].max()
 empty = [", ".join(names) for names in sizes[sizes == 0].index]
 everywhere = summary.merge(means)
 trained = summary[summary["baseline"] == "fully trained"]
-at_floor = trained[~(trained["low"] > floor["score"])]["architecture"].tolist()
+at_floor = no_better_than_floor(trained.assign(floor=floor["score"], floor_is=floor["reference"]))
 text = f"Masks stayed empty, so that the score is that of no edit: {'; '.join(empty)}. " if empty else "Every SAE has a mask that holds latents. "
 if at_floor:
     text += (
-        f"The interval of the fully trained {' and '.join(at_floor)} reaches down to the highest floor ({floor['score']:.3f}), so a verdict of "
-        "*equivalent* or *better* above means that there was **nothing to match**, not that a baseline did as well as a working edit."
+        f"The highest floor is *{floor['reference']}* ({floor['score']:.3f}). {at_floor} So a verdict of *equivalent* or *better* above is "
+        "no match: it does not say that a baseline did as well as a working edit."
     )
 most, best = (everywhere.loc[everywhere[column].idxmax()] for column in ("cause", "score"))
 text += (

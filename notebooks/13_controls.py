@@ -101,7 +101,7 @@ data = {  # a model may hold the very same vector everywhere; there is nothing t
 # ## Explained variance
 #
 # Read each score against the nulls *of its own data*: data that fill fewer dimensions are easier for everyone. In the table compare, within each
-# kind of data, the fully trained SAE with the best null, before you compare one kind with another.
+# kind of data, the fully trained SAE with the best null ({term}`PCA`, or a *random* {term}`dictionary`: an SAE that was never trained), before you compare one kind with another.
 
 # %%
 variants = [("fully trained", activation, None, "iso"), ("Frozen Decoder", activation, FrozenDecoder(), "iso")]
@@ -118,17 +118,18 @@ show(everything)
 
 # %% tags=["hide-input"]
 ev = everything.set_index(["data", "baseline"])["explained_variance"]
+printed = ev.round(3)  # so that a difference is that of the numbers beside it
 lines = []
 for kind in data:
     pca = next(name for name in ev[kind].index if name.startswith("PCA"))
     lines.append(
         f"- **{kind}**: fully trained {ev[kind, 'fully trained']:.3f}, Frozen Decoder {ev[kind, 'Frozen Decoder']:.3f}, {pca} "
-        f"{ev[kind, pca]:.3f}, untrained dictionary {ev[kind, 'random dictionary']:.3f}; training the decoder's directions adds "
-        f"{ev[kind, 'fully trained'] - ev[kind, 'Frozen Decoder']:+.3f}."
+        f"{ev[kind, pca]:.3f}, random dictionary {ev[kind, 'random dictionary']:.3f}; training the decoder's directions adds "
+        f"{printed[kind, 'fully trained'] - printed[kind, 'Frozen Decoder']:+.3f}."
     )
 text = "The re-initialised model holds the same vector everywhere: there was nothing to explain."
 if RANDOM in data:
-    more = ev[RANDOM, "fully trained"] - ev[TRAINED, "fully trained"]
+    more = printed[RANDOM, "fully trained"] - printed[TRAINED, "fully trained"]
     text = (
         f"Your first guess: on the re-initialised model the fully trained SAE explains {abs(more):.3f} {'more' if more > 0 else 'less'} than on the "
         "trained one. Before you take that for a finding about the SAE, see by how much the nulls differ too."
@@ -150,8 +151,9 @@ for kind, store in stores.items():
         of_kind = {(architecture, baseline): saes[kind, baseline] for baseline in ("fully trained", "Frozen Decoder")}
         judged.append(over(of_kind, evaluation).assign(data=kind))
 judged = pd.concat(judged) if judged else pd.DataFrame()
-described = summarise(judged, ["data", "baseline", "metric"]) if len(judged) else pd.DataFrame(columns=["data", "baseline", "score"])
-show(described)
+described = summarise(judged, ["data", "baseline", "metric"]) if len(judged) else pd.DataFrame(columns=["data", "baseline", "metric", "score"])
+whose = described["metric"].str.endswith("shuffled descriptions").map({True: "shuffled", False: "its own"})
+show(described.assign(metric=whose).rename(columns={"metric": "description"}))
 
 # %% tags=["hide-input"]
 text = "No latent fired often enough to be described."

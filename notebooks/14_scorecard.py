@@ -28,8 +28,9 @@
 #   difference to lie within a {term}`margin <equivalence margin>` stated beforehand. If zero is possible and a larger difference too, the verdict is *not
 #   told apart*: the sample was too small to say.
 # - **Floor and ceiling.** A score of 0.5 is a lot or nothing; it depends on what no skill scores, and what the best known
-#   method does. A baseline that equals a trained SAE which is itself at the floor has matched nothing, and the verdict says
-#   *nothing to match*.
+#   method does. A baseline that equals a trained SAE which is itself at the floor, or below it, has matched nothing: the
+#   verdict then is *nothing to match* in place of *equivalent*, and in place of *better* too, unless the baseline rises above the
+#   floor. *Worse* and *not told apart* claim no match, and stay as they are.
 #
 # **Before you read on, write down two lists:** the metrics that will find every baseline *worse* than the trained SAE, and those that will find none
 # worse. There are seven to choose from: {term}`explained variance`, {term}`loss recovered`, {term}`auto-interpretability` with two judges,
@@ -87,7 +88,7 @@ from saelite.models import check_layer, load_model
 from saelite.paper import SITE, paper_table
 from saelite.probing import Probing
 from saelite.reconstruction import EV, RECOVERED_MEAN, Reconstruction
-from saelite.scorecard import TRAINED, scorecard
+from saelite.scorecard import TRAINED, no_better_than_floor, scorecard
 from saelite.statistics import LEVEL
 from saelite.stream import training_data
 from saelite.tables import reference_run, show
@@ -152,8 +153,9 @@ show(
 #
 # SAEs and scores that an earlier chapter has made are read from the cache; the others are made now.
 #
-# In the figure each panel is one metric. Look first for the room between the dotted line (floor) and the dashed one (ceiling). Then find the
-# trained SAEs in it, and then whether a baseline's interval reaches theirs. Follow one baseline through all panels before you go to the next.
+# In the figure each panel is one metric. Look first for the room between the line of the floor and that of the ceiling. {term}`Auto-interpretability`
+# has no ceiling but 1, so none is drawn there. Then find the
+# trained SAEs in that room, and then whether a baseline's interval reaches theirs. Follow one baseline through all panels before you go to the next.
 
 # %%
 saes, _ = fit(
@@ -162,7 +164,7 @@ saes, _ = fit(
 )  # fmt: skip
 card = scorecard(saes, measured)
 
-# %% mystnb={"image": {"alt": "A panel for each metric: the scores of fully trained SAEs and four baselines as dots with intervals, the floor as a dotted and the ceiling as a dashed line, the paper's scores as open diamonds. The table below gives the numbers."}, "figure": {"name": "fig-scorecard", "caption": "Every metric of this build. Dots: SAEs with 95% intervals over items; dotted: the highest floor; dashed: the lowest ceiling; diamonds: the paper's scores, on another model."}}
+# %% mystnb={"image": {"alt": "A panel for each metric: the scores of fully trained SAEs and four baselines as dots with intervals, the floor and the ceiling as lines, the paper's scores as open diamonds. The table below gives the numbers."}, "figure": {"name": "fig-scorecard", "caption": "Every metric of this build. Dots: SAEs with 95% intervals over items; lines: the highest floor and the lowest ceiling; diamonds: the paper's scores, on another model. For auto-interpretability there is no ceiling, and the paper has no table."}}
 overview = plots.scorecard(card, paper_table(SITE))
 
 # %% [markdown]
@@ -199,27 +201,21 @@ show(beside[["metric", "architecture", "baseline", "score", "low", "high", "floo
 
 # %% tags=["hide-output"]
 frozen = card[card["baseline"] != TRAINED]
-show(frozen[["metric", "architecture", "baseline", "difference", "difference_low", "difference_high", "detectable", "margin", "verdict"]])
+show(frozen[["metric", "architecture", "baseline", "difference", "verdict", "difference_low", "difference_high", "detectable", "margin"]])
 
 # %% tags=["hide-input"]
 lines = []
 for metric, group in frozen.groupby("metric", sort=False):
     counts = group["verdict"].value_counts()
     floor, ceiling = card.loc[card["metric"] == metric, ["floor", "ceiling"]].iloc[0]
-    trained = card[(card["metric"] == metric) & (card["baseline"] == TRAINED)]
-    at_floor = trained[trained["low"] <= floor]
+    at_floor = no_better_than_floor(card[(card["metric"] == metric) & (card["baseline"] == TRAINED)])
     told = counts.get("worse", 0)
     lines.append(
         f"- **{metric}** (floor {floor:.2f}"
         + ("" if pd.isna(ceiling) else f", ceiling {ceiling:.2f}")
         + f"): of {len(group)} baselines {told} below the trained SAE"
         + "".join(f", {counts[name]} {name}" for name in ("equivalent", "not told apart", "better", "nothing to match", "not measured") if name in counts)
-        + (
-            f". For {' and '.join(at_floor['architecture'])} the trained SAE's own interval reaches down to the floor, so there "
-            "is little that a baseline could lack."
-            if len(at_floor)
-            else "."
-        )
+        + f". {at_floor}".rstrip()
     )
 verdicts = "\n".join(lines)
 Markdown(verdicts)
@@ -239,13 +235,12 @@ Markdown(
 # %% [markdown]
 # ### One baseline at a time
 #
-# A claim that a baseline "matches" trained SAEs is about one baseline and all metrics: a column of this table.
+# A claim that a baseline "matches" trained SAEs is about one baseline and all metrics: one of these tables.
 
 # %%
-by_baseline = frozen.pivot_table(
-    index=["metric", "architecture"], columns="baseline", values="verdict", aggfunc="first", sort=False
-)
-show(by_baseline.reset_index())
+for baseline, group in frozen.groupby("baseline", sort=False):
+    verdicts_of = group.pivot_table(index="metric", columns="architecture", values="verdict", aggfunc="first", sort=False)
+    display(Markdown(f"**{baseline}**"), show(verdicts_of.reset_index()))
 
 # %% tags=["hide-input"]
 sentences = []
@@ -275,6 +270,39 @@ Markdown(
 # %%
 Markdown(runs.label or "This edition holds no runs with more seeds of the whole grid.")
 
+# %% tags=["hide-input"]
+settings = {
+    "model": model, "texts": texts, "layer": layer, "site": site, "tokens": tokens, "l0": l0, "expansion": expansion, "epochs": epochs,
+    "lr": lr, "seed": seed,
+}  # fmt: skip
+made = card.assign(**settings)
+text = ""
+if runs and runs.tables["scorecard"]["seed"].nunique() > 1:
+    theirs = runs.tables["scorecard"]
+    names = ["metric", "architecture", "baseline"]
+    spread = theirs.groupby(names, sort=False)["score"].agg(np.ptp).rename("spread").reset_index()
+    same = [*names, "items", *(name for name in settings if name in theirs)]  # items: how many texts, latents, questions, cities
+    both = made.merge(theirs, on=same, suffixes=("", "_there")).merge(spread, on=names)
+    both = both[np.isclose(both["floor"], both["floor_there"], atol=0.005)]  # another model or other texts have another floor
+    apart = (both["score"] - both["score_there"]).abs()
+    beyond = both[apart > both["spread"]]
+    if len(beyond):
+        most = both.loc[apart.idxmax()]
+        text = (
+            f"With seed {seed} this build and the reference run have {len(both)} scores in common, and {len(beyond)} of them differ by more than the "
+            f"reference's lowest and highest seed do ("
+            + ", ".join(f"{name}: {n}" for name, n in beyond["architecture"].value_counts().items())
+            + f"); most of all {most['architecture']}, {most['baseline']}, in {most['metric']}: {most['score']:.3f} here, {most['score_there']:.3f} there. "
+            "Seed and settings are the same, so such a difference comes from what has changed since the commit that is named above, in the code or on the "
+            "machine. Compare the dots of the next figure with each other, not with this build's."
+        )
+    elif len(both):
+        text = (
+            f"With seed {seed} this build and the reference run have {len(both)} scores in common, and none of them differ by more than the reference's "
+            "lowest and highest seed do."
+        )
+Markdown(text)
+
 # %% mystnb={"image": {"alt": "A panel for each metric: the score of every variant, one dot for each seed and architecture. The table below gives the numbers."}, "figure": {"name": "fig-seeds", "caption": "Seeds apart: every dot is one SAE of the reference runs, trained and tested from a seed of its own."}}
 if runs:
     plots.scores_by_seed(runs.tables["scorecard"])
@@ -282,10 +310,11 @@ if runs:
 # %% tags=["hide-input"]
 if runs:
     of_seeds = runs.tables["scorecard"].groupby(["metric", "architecture", "baseline"], sort=False)
-    seeds = of_seeds["score"].agg(["min", "mean", "max"])
-    seeds["seeds"] = of_seeds["seed"].nunique()
+    seeds = of_seeds["score"].agg(["mean", "min", "max"])
     seeds["verdicts"] = of_seeds["verdict"].agg(lambda own: "; ".join(f"{name}: {n}" for name, n in own.value_counts().items()))
-    display(show(seeds.reset_index()))
+    seeds["seeds"] = of_seeds["seed"].nunique()
+    seeds = seeds.reset_index()
+    display(show(seeds.assign(metric=seeds["metric"].str.replace("auto-interpretability", "auto-interp."))))
 
 # %% tags=["hide-input"]
 if runs:
@@ -302,12 +331,16 @@ if runs:
 # %%
 results = Path(os.environ.get("SAELITE_RESULTS", "results"))
 results.mkdir(parents=True, exist_ok=True)
-card.assign(layer=layer, l0=l0, expansion=expansion, seed=seed).to_json(results / "scorecard.json", orient="records", indent=1)
+made.to_json(results / "scorecard.json", orient="records", indent=1)
 overview.savefig(results / "welcome.svg", metadata={"Date": None})
+rule = (
+    "*Nothing to match* stands in place of *equivalent* where the trained SAE is no better than the floor, and in place of *better* where "
+    "the baseline is no better than the floor either. *Worse* and *not told apart* claim no match, and stay as they are.\n\n"
+)
 welcome = (
     f"On layer {layer} of `{model}`, one seed, {len(saes)} SAEs. What each metric can tell:\n\n{verdicts}\n\n"
     f"And baseline by baseline, over {frozen['metric'].nunique()} metrics and {frozen['architecture'].nunique()} architectures:\n\n"
-    f"{one_at_a_time}\n\nThe [Scorecard](../notebooks/14_scorecard.ipynb) has the numbers, the intervals and how to doubt them.\n"
+    f"{one_at_a_time}\n\n{rule if frozen['verdict'].eq('nothing to match').any() else ''}The [Scorecard](../notebooks/14_scorecard.ipynb) has the numbers, the intervals and how to doubt them.\n"
 )
 (results / "welcome.md").write_text(welcome, encoding="utf-8");
 
@@ -359,14 +392,14 @@ display(show(by_margin))
 hollow = (frozen["verdict"] == "nothing to match").sum()
 Markdown(
     f"Margins five times as large would make {by_margin['equivalent'].iloc[-1]} matches, where the card's own make {by_margin['equivalent'].iloc[1]}: whoever chooses a margin "
-    f"after the fact chooses the verdict. (These go by intervals alone. The card calls {hollow} of them *nothing to match*, since the trained SAE stands at the floor there.)"
+    f"after the fact chooses the verdict. (These go by intervals alone. The card calls {hollow} of them *nothing to match*, since the trained SAE is no better than the floor there.)"
 )
 
 # %% [markdown]
 # ```{exercise} One baseline, or the nearest each time
 # :label: ex-kept-and-picked
 #
-# *Medium, 10 minutes.* `gaps` is an array with a row a baseline and a column a metric: how far the baseline is below the trained SAE. Write
+# *Medium, 10 minutes.* `gaps` is an array with one row per baseline and one column per metric: how far the baseline is below the trained SAE. Write
 # `kept_and_picked(gaps)`, which gives two numbers. The first: keep one baseline for all metrics; what is the largest gap, if you keep the baseline
 # for which that is smallest? The second: pick the nearest baseline for each metric anew; what is the largest gap now?
 # ```

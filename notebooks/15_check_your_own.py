@@ -26,7 +26,8 @@
 #
 # Formats: SAELens, dictionary_learning, sparsify, Gemma Scope and this book's own; a folder, a file in it, or a repository on
 # the Hugging Face hub with the folder inside. If no checkpoint is named, one is made here and written as SAELens writes
-# them, so that everything below can be seen at work.
+# them, so that everything below can be seen at work. (SAELens writes a trained {term}`BatchTopK` SAE as a {term}`JumpReLU` with one threshold for
+# all latents: after training that is what it computes. So it calls the architecture *jumprelu* below. The baselines are trained as BatchTopK.)
 #
 # **Before you read on, write down a number:** of the four baselines that are trained below, how many will *not* be worse than your SAE on at least one
 # metric?
@@ -103,8 +104,8 @@ batches = store.batches(batch_size, epochs=epochs, seed=seed)
 # ## What the checkpoint says of itself
 
 # %%
-name = checkpoint
-if not checkpoint:
+name, of_this_book = checkpoint, not checkpoint
+if of_this_book:
     name, d_sae = "a BatchTopK SAE of this book", 8 * lm.d_model
     mine = [("fully trained", *architectures_at(40, ["BatchTopK"], d_sae), None, "iso")]
     made, _ = fit(mine, batches, store.d_in, d_sae=d_sae, seed=seed + 1, lr=lr)  # another start than those below have
@@ -144,7 +145,8 @@ Markdown("\n\n".join(notes[-2:]))
 # A baseline that has another width or L0 misleads. These have the checkpoint's architecture, width and measured L0. They see far
 # fewer activations than a published SAE has, so there is one more, *trained here*: nothing is frozen in it, and it has the
 # baselines' data. What your SAE has ahead of it is the longer training; what *trained here* has ahead of the baselines is
-# what training {term}`features <feature>` gives. (Where no checkpoint was named, it differs from the one made above by its {term}`seed` alone.)
+# what training {term}`features <feature>` gives. (Where no checkpoint was named, it differs from the one made above by its {term}`seed` alone, if that
+# one has the L0 that it was told.)
 
 # %%
 saes, _ = fit(
@@ -157,6 +159,9 @@ show(pd.DataFrame(measured))
 
 # %% [markdown]
 # ## The scorecard
+#
+# Read each {term}`verdict` from the row's point of view: *worse* means that the SAE of that row is worse than yours. Look for *trained here* first, since it
+# says what the baselines' short training costs; then for the baselines, and on which metrics they are not worse.
 
 # %%
 cards = []
@@ -169,13 +174,28 @@ for one in evaluations:
 if not cards:
     raise ValueError(f"minutes={minutes:g} were over before the first evaluation: give more.")
 card = pd.concat(cards, ignore_index=True)
-show(card[report.COLUMNS])
 
-# %% mystnb={"figure": {"caption": "Your SAE among matched baselines, with 95% intervals over items; dotted: the highest floor; dashed: the lowest ceiling.", "name": "fig-check"}, "image": {"alt": "A panel for each metric: the scores of the checkpoint, of an SAE trained here and of four baselines as dots with intervals, with floor and ceiling as lines. The table above gives the numbers."}}
+
+def brief(card):
+    """The columns of the report, with names of metrics that leave room for them."""
+    return show(card[report.COLUMNS].assign(metric=card["metric"].str.replace("auto-interpretability", "auto-interp.")))
+
+
+brief(card)
+
+# %% mystnb={"figure": {"caption": "Your SAE among matched baselines, with 95% intervals over items; lines: the highest floor and, where there is one, the lowest ceiling.", "name": "fig-check"}, "image": {"alt": "A panel for each metric: the scores of the checkpoint, of an SAE trained here and of four baselines as dots with intervals, with floor and ceiling as lines. The table above gives the numbers."}}
 figure = plots.scorecard(card)
 
 # %% tags=["hide-input"]
-Markdown("\n".join(f"- {line}" for line in map(escape, report.in_words(card, checking.YOURS) + notes)))
+said = "\n".join(f"- {line}" for line in map(escape, report.in_words(card, checking.YOURS) + notes))
+apart = card[(card["baseline"] == checking.HERE) & card["verdict"].isin(["better", "worse"])]
+if of_this_book and round(own.l0) == next(iter(made.values())).activation.k and len(apart):
+    said += (
+        f"\n\n*{checking.HERE.capitalize()}* differs from the SAE that was made above by its seed alone, and yet is "
+        + ", ".join(f"{row.verdict} in {row.metric} (by {abs(row.difference):.3f})" for row in apart.itertuples())
+        + ". The intervals speak of other items, not of other seeds: a baseline that is no further apart than that may owe it to its seed."
+    )
+Markdown(said)
 
 # %% tags=["hide-input"]
 frozen = card[~card["baseline"].isin([checking.YOURS, checking.HERE])]
@@ -192,7 +212,8 @@ Markdown(
 # ## What its latents look like
 #
 # Four {term}`latents <latent>` of your SAE and of the {term}`Frozen Decoder`, drawn at random among those that fire: the contexts in which
-# they are most active, and the {term}`tokens <token>` that their {term}`decoder directions <decoder direction>` raise and lower.
+# they are most active, and the {term}`tokens <token>` that their {term}`decoder directions <decoder direction>` raise and lower. A � is, all but always, a token that
+# holds only some of the bytes of a character, so that it is none by itself.
 
 # %% tags=["hide-input"]
 columns = {}
@@ -225,14 +246,15 @@ Markdown(other.label or "The reference run was left out of this run.")
 
 # %%
 if other:
-    card_of_other = other.tables["check_card"]
-    display(show(card_of_other[report.COLUMNS]))
+    THEIRS = "SAELens's SAE"
+    card_of_other = other.tables["check_card"].replace({"baseline": {checking.YOURS: THEIRS}})
+    display(brief(card_of_other))
 
 # %% tags=["hide-input"]
 text = ""
 if other:
-    said = report.in_words(card_of_other, checking.YOURS)
-    random = card_of_other[~card_of_other["baseline"].isin([checking.YOURS, checking.HERE])]
+    said = report.in_words(card_of_other, THEIRS)
+    random = card_of_other[~card_of_other["baseline"].isin([THEIRS, checking.HERE])]
     ahead = random[random["verdict"] == "better"]
     text = "\n".join(f"- {line}" for line in said) + (
         "\n\nA baseline with random parts is *better* than this SAE: " + ", ".join(f"{row.baseline} in {row.metric}" for row in ahead.itertuples()) + "."
@@ -295,7 +317,7 @@ def fair_gap(l0s, scores, l0, score):
 exercises.check_fair_gap(fair_gap)
 
 # %% [markdown]
-# How much L0 alone is worth shows a {term}`dictionary` that was never trained. Its explained variance at several L0s, and how far your SAE is above it:
+# A {term}`dictionary` that was never trained shows how much L0 alone is worth. Its explained variance at several L0s, and how far your SAE is above it:
 
 # %% tags=["hide-input"]
 rows = []
@@ -304,11 +326,11 @@ for times in (0.25, 0.5, 1, 2, 4):
     untrained = SAE(sae.d_in, sae.d_sae, TopK(n_active), seed=seed + 100).eval()
     untrained.calibrate(store.train[:4096])
     found = evaluate(untrained, sample)
-    rows.append({"L0": found.l0, "explained variance, untrained": found.explained_variance})
+    rows.append({"l0": found.l0, "explained variance, untrained": found.explained_variance})
 by_l0 = pd.DataFrame(rows)
 by_l0["your SAE is above by"] = own.explained_variance - by_l0["explained variance, untrained"]
 display(show(by_l0))
-gap = fair_gap(by_l0["L0"].to_numpy(), by_l0["explained variance, untrained"].to_numpy(), own.l0, own.explained_variance)
+gap = fair_gap(by_l0["l0"].to_numpy(), by_l0["explained variance, untrained"].to_numpy(), own.l0, own.explained_variance)
 first, last = by_l0["your SAE is above by"].iloc[[0, -1]]
 Markdown(f"At its own L0 of {own.l0:.1f}, your SAE is {gap:+.3f} above; set beside the first row it would be {first:+.3f}, beside the last {last:+.3f}.")
 
@@ -336,13 +358,13 @@ rows = []
 with torch.no_grad():
     for factor in (0.25, 0.5, 0.8, 1, 1.25, 2, 4):
         active = (sae.encode(sample * factor) > 0).sum(dim=1).double().mean().item()
-        rows.append({"factor": factor, "explained variance": explained_at(sae, sample, factor), "L0": active})
+        rows.append({"factor": factor, "explained variance": explained_at(sae, sample, factor), "l0": active})
 spoilt = pd.DataFrame(rows)
 display(show(spoilt))
 best = spoilt.loc[spoilt["explained variance"].idxmax()]
 Markdown(
     f"At half the scale your SAE explains {spoilt['explained variance'][1]:.2f}, at twice the scale {spoilt['explained variance'][5]:.2f}; the most is explained at a factor of "
-    f"{best['factor']:g}, with an L0 of {best['L0']:.1f}. Look at both columns: an SAE with thresholds that is given too much lets more latents pass, so that a slightly wrong scale "
+    f"{best['factor']:g}, with an L0 of {best['l0']:.1f}. Look at both columns: an SAE with thresholds that is given too much lets more latents pass, so that a slightly wrong scale "
     "may even *raise* explained variance, at another L0."
 )
 
@@ -359,7 +381,7 @@ Markdown(
 # ```
 #
 # ```{dropdown} 3. The page says *nothing to match*. Is that bad for your SAE?
-# It is neither good nor bad. On that metric your SAE stands at the floor, so the metric cannot tell learning from chance on this model and these items. A metric with room has to decide.
+# It is neither good nor bad. On that metric your SAE is no better than the floor, so the metric cannot tell learning from chance on this model and these items. A metric with room has to decide.
 # ```
 
 # %% [markdown]

@@ -103,7 +103,7 @@ check_layer(lm, layer)
 d_sae = expansion * lm.d_model
 (activation,) = architectures_at(l0, [architecture], d_sae)
 (other_activation,) = architectures_at(other_l0, [architecture], d_sae)
-architectures_at(max(l0s), [architecture], 40)
+_ = architectures_at(max(l0s), [architecture], 40)  # refused here if it does not fit
 
 
 # %%
@@ -254,8 +254,8 @@ for name, rows in sweep.groupby("world", sort=False):
     lines.append(
         f"- **{name}**: most features are recovered at L0 {found} ({at.loc[found, 'recovered_one_to_one']:.0%}), and {at.loc[l0s[-1], 'recovered_one_to_one']:.0%} at L0 "
         f"{l0s[-1]}, where explained variance is {at.loc[l0s[-1], 'explained_variance']:.2f} against {at.loc[found, 'explained_variance']:.2f}. "
-        + ", ".join(f"{which} would choose L0 {told}" for which, told in points.items())
-        + f"; of the three {' and '.join(right) if right else 'none'} chose the L0 with the most features."
+        + f"One would choose {', '.join(f'L0 {told} by {which}' for which, told in points.items())}; "
+        + f"the L0 with the most features is the choice of {' and '.join(right) if right else 'none of the three'}."
     )
 Markdown(
     f"The truth is {PRESENT}.\n\n" + "\n".join(lines) + f"\n\nBoth diagnostics agreed with recovery in {sum(worked)} of {len(worked)} worlds"
@@ -351,7 +351,8 @@ show(absorption(sae, world, pairs, seed=seed + 1)[["parent", "child", "cosine", 
 # and together with the child. Where it hardly fires even alone, the parent has no latent of its own at all.
 #
 # *The check:* over all families, with an {term}`interval <bootstrap confidence interval>`, the firing rate of the parent's latent given that the parent is present, with the child and
-# without; the cosine of the child's latent to the parent; and both in the control. Two children share their parent's latent, so intervals are over
+# without; how often the parent's latent is silent while the child's fires (*absorbed*); the {term}`cosine <cosine similarity>` of the child's latent to the
+# parent (*lean*), beside that of the two features themselves (*true cosine*); and all of it in the control. Two children share their parent's latent, so intervals are over
 # families.
 
 # %%
@@ -445,7 +446,7 @@ leaning = pd.concat(leaning, ignore_index=True)
 show(leaning.query("world == 'correlated' and width == 'narrow'")[["latent", "feature", "cosine", "lean", "true_cosine"]].head(6))
 
 # %% [markdown]
-# *lean* is the cosine of a latent to the partner of the feature that it is nearest to; *true cosine* is that of the two features.
+# Here *lean* is the cosine of a latent to the partner of the feature that it is nearest to; *true cosine* is again that of the two features.
 #
 # *The check:* the same without correlation, and with a latent for every feature. If the lean goes away in either, it was the width and the correlation, not the feature.
 
@@ -573,6 +574,7 @@ text = "Too few latents fire often enough to be compared."
 if {"fully trained", "Frozen Decoder", "untrained"} <= set(drawn):
     at = {name: {n: values[np.searchsorted(looked_at, n)] for n in (1, looked_at[-1])} for name, values in best_of.items()}
     ratio = {name: (values >= 0.9).mean() for name, values in drawn.items()}
+    shift = at["Frozen Decoder"][1] - at["fully trained"][1]
     text = (
         f"Of {d_sae:,} latents the best has an expected purity of "
         + ", ".join(f"{at[name][looked_at[-1]]:.2f} ({name})" for name in at)
@@ -586,7 +588,7 @@ if {"fully trained", "Frozen Decoder", "untrained"} <= set(drawn):
             if at["untrained"][looked_at[-1]] > at["fully trained"][looked_at[-1]] - 0.1 and at["untrained"][1] < at["fully trained"][1] - 0.1
             else "Compare the two lists: where they say the same, hand-picked latents show nothing; where only the first does, they mislead."
         )
-        + f" The Frozen Decoder's encoder is trained, and its distribution lies {at['Frozen Decoder'][1] - at['fully trained'][1]:+.2f} from the trained SAE's on average."
+        + f" The Frozen Decoder's encoder is trained, and its mean lies {abs(shift):.3f} {'above' if shift > 0 else 'below'} the trained SAE's."
     )
 Markdown(text)
 
@@ -636,7 +638,7 @@ for name in ("Frozen Decoder", "untrained"):
         ours, others = rng.permutation(of_trained)[:n], rng.permutation(theirs)[:n]
         found = contrast(of_latents(ours), of_latents(others), margin=margin, paired=False)
         rows.append({"fully trained against": name, "latents of each": n} | found)
-growing = pd.DataFrame(rows, columns=["fully trained against", "latents of each", "difference", "low", "high", "detectable", "verdict"])
+growing = pd.DataFrame(rows, columns=["fully trained against", "latents of each", "difference", "verdict", "low", "high", "detectable"])
 show(growing)
 
 # %% tags=["hide-input"]
@@ -695,15 +697,23 @@ differences = {
     for name, sae in baselines.items()
 }
 null = nulls(store.train[:50_000], held_out, l0=l0, d_sae=d_sae, seed=seed + 100, groups=store.held_out.documents).set_index("null")
-rows = [{"SAE": "fully trained"} | ours.row() | {"differs in": ""}]
-rows += [{"SAE": f"Frozen Decoder, {name}"} | scores.row() | {"differs in": " ".join(differences[name]) or "nothing"} for name, scores in theirs.items()]
+rows = [{"SAE": "fully trained"} | ours.row()]
+rows += [{"SAE": f"Frozen Decoder, {name}"} | scores.row() for name, scores in theirs.items()]
 rows += [{"SAE": name, "explained_variance": value} for name, value in null["explained_variance"].items() if name != "mean prediction"]
-show(pd.DataFrame(rows).fillna({"differs in": "no SAE"}))
+show(pd.DataFrame(rows))
+
+# %% [markdown]
+# And what the check says of each Frozen Decoder beside the trained SAE:
 
 # %% tags=["hide-input"]
-lead = {name: ours.explained_variance - scores.explained_variance for name, scores in theirs.items()}
+Markdown("\n".join(f"- **{name}**: {' '.join(found) or 'It differs in nothing else.'}" for name, found in differences.items()))
+
+# %% tags=["hide-input"]
+lead = {name: round(ours.explained_variance - scores.explained_variance, 3) for name, scores in theirs.items()}
+further = {name: value - lead["matched"] for name, value in lead.items() if name != "matched"}
 lines = [
-    f"- {name}: the lead is {value:+.3f}, {value - lead['matched']:+.3f} against the matched one." for name, value in lead.items() if name != "matched"
+    f"- {name}: the lead is {lead[name]:.3f}, which is {abs(more):.3f} {'less' if more < 0 else 'more'} than against the matched one."
+    for name, more in further.items()
 ]
 caught = [name for name in differences if name != "matched" and differences[name]]
 Markdown(
@@ -745,16 +755,16 @@ def edit(cause, isolation):
 
 floors = pd.DataFrame(
     [
-        ("loss recovered, against zero", "the layer's mean for every token", limits.loc[(RECOVERED_ZERO, "mean"), "score"]),
-        ("loss recovered, against zero", "an untrained dictionary", limits.loc[(RECOVERED_ZERO, "untrained dictionary"), "score"]),
-        ("loss recovered, against the mean", "an untrained dictionary", limits.loc[(RECOVERED_MEAN, "untrained dictionary"), "score"]),
-        ("causal editing", "an edit that changes nothing", edit(cause=0, isolation=1)),
-        ("causal editing", "an edit that swaps everything", edit(cause=1, isolation=0)),
-        ("auto-interpretability, 50 active and 50 silent", "always \"silent\"", never(50, 50)[0]),
-        ("auto-interpretability, 4 active and 10 silent", "always \"silent\"", never(4, 10)[0]),
-        ("the same by balanced accuracy", "always \"silent\"", never(4, 10)[1]),
+        (limits.loc[(RECOVERED_ZERO, "mean"), "score"], "the layer's mean for every token", "loss recovered, against zero"),
+        (limits.loc[(RECOVERED_ZERO, "untrained dictionary"), "score"], "an untrained dictionary", "loss recovered, against zero"),
+        (limits.loc[(RECOVERED_MEAN, "untrained dictionary"), "score"], "an untrained dictionary", "loss recovered, against the mean"),
+        (edit(cause=0, isolation=1), "an edit that changes nothing", "causal editing"),
+        (edit(cause=1, isolation=0), "an edit that swaps everything", "causal editing"),
+        (never(50, 50)[0], "always \"silent\"", "auto-interpretability, 50 active and 50 silent"),
+        (never(4, 10)[0], "always \"silent\"", "auto-interpretability, 4 active and 10 silent"),
+        (never(4, 10)[1], "always \"silent\"", "the same by balanced accuracy"),
     ],
-    columns=["score", "what gets it", "floor"],
+    columns=["floor", "what gets it", "score"],
 )
 show(floors)
 
@@ -774,8 +784,8 @@ for row in spliced[spliced["metric"].isin([RECOVERED_ZERO, RECOVERED_MEAN])].ite
     floor, ceiling = (limits.loc[(row.metric, name)] for name in ("untrained dictionary", "the model itself"))
     rows.append(
         {
-            "metric": row.metric, "baseline": row.baseline, "score": row.score, "low": row.low, "high": row.high,
-            "floor": floor["score"], "rescaled": rescaled(row.score, floor, ceiling),
+            "metric": row.metric, "baseline": row.baseline, "score": row.score, "floor": floor["score"],
+            "rescaled": rescaled(row.score, floor, ceiling), "low": row.low, "high": row.high,
         }
     )  # fmt: skip
 rescored = pd.DataFrame(rows)
@@ -830,7 +840,7 @@ cases = {
     "off by a constant (lower)": (x, x_hat + bias),
 }
 agreed = pd.DataFrame([{"definition": name} | {case: formula(*of) for case, of in cases.items()} for name, formula in definitions.items()])
-show(agreed)
+show(agreed[[*cases, "definition"]])
 
 # %% tags=["hide-input"]
 lines, passed = [], []

@@ -201,10 +201,18 @@ items, beside_them = over(saes, purity), references(purity)
 limits = summarise(beside_them, ["reference", "kind", "metric"])
 sizes = items.groupby(["architecture", "baseline"], sort=False)[["latents", "alive", "eligible"]].first().reset_index()
 scores = summarise(items, ["architecture", "baseline", "metric"]).merge(sizes, how="left")
-show(scores)
+
+
+def short(table):
+    """A table that says which latents are meant, all or the rare ones, in place of the name of the metric."""
+    table = table.drop(columns=["latents", "margin"], errors="ignore").replace({"metric": {PURITY: "all", PURITY_RARE: "rare"}})
+    return table.rename(columns=lambda name: {"metric": "latents"}.get(name, name.removeprefix("difference_")))
+
+
+show(short(scores))
 
 # %%
-show(limits)
+show(short(limits))
 
 # %% mystnb={"image": {"alt": "Label purity of each SAE as a dot with its 95% interval, one row a variant and architecture, with lines for random images, neurons and supervised probes. The tables above give the numbers."}, "figure": {"name": "fig-label-purity", "caption": "Label purity of all latents that fire on enough held-out images: mean and 95% interval over latents. Lines: the same for random sets of images (floor), the channels of the model (yardstick), and probes that were told the labels (ceiling)."}}
 marks = limits[limits["metric"] == PURITY].set_index("reference")["score"].to_dict()
@@ -220,7 +228,7 @@ figure = plots.scores_by_variant(scores[scores["metric"] == PURITY], marks, xlab
 differences = pd.concat(
     [against_trained(items[items["metric"] == metric], margin=margin, paired=purity.paired) for metric in (PURITY, PURITY_RARE)]
 )
-show(differences)
+show(short(differences))
 
 # %% tags=["hide-input"]
 by_name, by_reference = (
@@ -241,7 +249,7 @@ for metric in (PURITY, PURITY_RARE):
         own, floor = by_name.loc[names], by_reference.loc[("random images", metric)]
         above = "above" if own["low"] > floor["high"] else "not clearly above"
         against = differences[(differences["metric"] == metric) & (differences["architecture"] == activation.name)]
-        verdicts = "; ".join(f"{d.baseline} {d.difference:+.2f}, {d.verdict}" for d in against.itertuples())
+        verdicts = "; ".join(f"{d.baseline} {d.difference:+.3f}, {d.verdict}" for d in against.itertuples())
         lines.append(
             f"- **{metric}, {activation.name}**: fully trained {own['score']:.2f} [{own['low']:.2f}, {own['high']:.2f}], {above} random "
             f"images ({', '.join(beside)}). {verdicts or 'Nothing to compare with'}."
@@ -294,7 +302,7 @@ for kind, some in (("rare", own[own["frequency"] < rare]), ("more frequent", own
         continue
     against = against_trained(some, margin=margin, paired=False).set_index("baseline")
     said = [
-        f"{name} {d.difference:+.2f} [{d.difference_low:+.2f}, {d.difference_high:+.2f}], {d.verdict}"
+        f"{name} {d.difference:+.3f} [{d.difference_low:+.3f}, {d.difference_high:+.3f}], {d.verdict}"
         for name, d in against.iterrows()
     ]
     lines.append(f"- **{kind.capitalize()}** latents of {first}, against those of the fully trained SAE: {'; '.join(said)}.")
@@ -447,11 +455,20 @@ for baseline, mine in own.groupby("baseline", sort=False):
 better = pd.DataFrame(lines, columns=["baseline", "latents scored", "better than chance", "share"])
 display(show(better))
 of = better.set_index("baseline")
+counted = {
+    name: f"{of.loc[name, 'better than chance']} of {of.loc[name, 'latents scored']} latents ({of.loc[name, 'share']:.0%})"
+    for name in (RANDOM, "fully trained")
+    if name in of.index
+}
 Markdown(
-    f"At a rate of 5%, {of.loc[RANDOM, 'better than chance']} of {of.loc[RANDOM, 'latents scored']} latents of the SAE that was never trained can be called better than chance. "
-    + (f"For the fully trained one it is {of.loc['fully trained', 'share']:.0%}. " if "fully trained" in of.index else "")
-    + f"Their mean is {own.loc[own['baseline'] == RANDOM, 'score'].mean():.2f} where chance gives {purity.chance:.2f}: a mean over many latents can lie clearly above chance though hardly one of them can be "
-    f"told from luck by its {top} images."
+    f"At a rate of 5%, {counted[RANDOM]} of the SAE that was never trained can be called better than chance"
+    + (f", and {counted['fully trained']} of the fully trained one. " if "fully trained" in counted else ". ")
+    + f"The mean purity of the SAE that was never trained is {own.loc[own['baseline'] == RANDOM, 'score'].mean():.3f}, where chance gives {purity.chance:.3f}."
+    + (
+        f" So a mean over many latents can lie clearly above chance though hardly one of them can be told from luck by its {top} images."
+        if by_name.loc[(first, RANDOM, PURITY), "low"] > top_of_chance and of.loc[RANDOM, "share"] < 0.1
+        else ""
+    )
     if RANDOM in of.index
     else "No latent of the SAE that was never trained could be scored."
 )

@@ -23,7 +23,7 @@ CREDITS = {
     )
     for name, language in [("wikipedia-en", "English"), ("wikipedia-fr", "French"), ("wikipedia-es", "Spanish")]
 }
-"""Who wrote each embedded text set and under which licence: show it wherever its text is shown."""
+"""Who wrote each embedded text set and under which licence. Show it wherever its text is shown."""
 
 
 def load_texts(

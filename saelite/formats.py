@@ -37,7 +37,7 @@ from saelite.sae import SAE, check_finite
 WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec")
 
 HOOKS = {"residual": "hook_resid_post", "mlp": "hook_mlp_out", "attention": "hook_attn_out"}
-"""What SAELens calls the hook points of a block: ``blocks.6.hook_resid_post``."""
+"""What SAELens calls the hook points of a block, as in ``blocks.6.hook_resid_post``."""
 
 
 def read(source):

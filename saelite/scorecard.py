@@ -31,8 +31,8 @@ def scorecard(saes, measured, *, against=TRAINED, progress=True):
         measured for the metric), with their names; rescaled (0 at the floor, 1 at the ceiling, NaN where these two
         cannot be told apart); and against the trained SAE of the architecture difference, difference_low,
         difference_high, detectable, margin and verdict, as :func:`saelite.statistics.contrast` has them; but where the
-        trained SAE's interval reaches down to the floor, equivalent becomes "nothing to match", and so does
-        better, unless the baseline itself is above the floor.
+        trained SAE's interval reaches down to the floor or lies below it, equivalent becomes "nothing to match", and so
+        does better, unless the baseline itself is above the floor. Worse and not told apart are no matches, and stay.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def against_trained(items, *, margin, paired, against=TRAINED):
     Returns
     -------
     pandas.DataFrame, one row a metric, architecture and baseline
-        metric, architecture, baseline, difference, difference_low, difference_high, detectable, margin, verdict. An
+        metric, architecture, baseline, difference, verdict, difference_low, difference_high, detectable, margin. An
         architecture without a trained SAE, or whose items are none, is left out.
 
     Raises
@@ -97,8 +97,35 @@ def against_trained(items, *, margin, paired, against=TRAINED):
                 rows.append(
                     {"metric": metric, "architecture": architecture, "baseline": baseline, "margin": margin} | found
                 )
-    columns = ["metric", "architecture", "baseline", "difference", "difference_low", "difference_high"]
-    return pd.DataFrame(rows, columns=[*columns, "detectable", "margin", "verdict"])
+    columns = ["metric", "architecture", "baseline", "difference", "verdict", "difference_low", "difference_high"]
+    return pd.DataFrame(rows, columns=[*columns, "detectable", "margin"])
+
+
+def no_better_than_floor(trained):
+    """Which trained SAEs a metric finds no better than its floor, in a sentence or two.
+
+    Parameters
+    ----------
+    trained : pandas.DataFrame
+        Rows of one metric: architecture, low, high, floor, floor_is.
+
+    Returns
+    -------
+    str
+        Empty if the intervals of all lie above the floor, or there is no floor.
+    """
+    below = trained["high"] < trained["floor"]
+    reaches = (trained["low"] <= trained["floor"]) & ~below
+    said = []
+    for which, where in (
+        (below, "lies wholly below the floor: it does worse than *{}*, so there is nothing to match"),
+        (reaches, "reaches down to the floor (*{}*), so there is little that a baseline could lack"),
+    ):
+        if which.any():
+            names = " and ".join(trained.loc[which, "architecture"])
+            where = where.format(trained.loc[which, "floor_is"].iloc[0])
+            said.append(f"For {names} the trained SAE's own interval {where}.")
+    return " ".join(said)
 
 
 def _refuse_lower_is_better(metrics):

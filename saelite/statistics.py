@@ -61,9 +61,9 @@ def contrast(items, reference, *, margin, paired):
     Returns
     -------
     dict
-        difference (of `items` from `reference`), low, high (95% bootstrap interval), detectable (the smallest true
-        difference that a test at this level would have found with 80% power on items as many and as varied as these),
-        verdict (see :func:`verdict`).
+        difference (of `items` from `reference`), verdict (see :func:`verdict`), low, high (95% bootstrap interval),
+        detectable (the smallest true difference that a test at this level would have found with 80% power on items as
+        many and as varied as these).
 
     Raises
     ------
@@ -89,10 +89,10 @@ def contrast(items, reference, *, margin, paired):
     detectable = (norm.ppf((1 + LEVEL) / 2) + norm.ppf(POWER)) * draws.std(ddof=1)
     return {
         "difference": difference,
+        "verdict": verdict(low, high, margin),
         "low": low,
         "high": high,
         "detectable": detectable,
-        "verdict": verdict(low, high, margin),
     }
 
 

@@ -141,7 +141,7 @@ def test_a_report_says_what_the_card_says_and_escapes_what_it_is_given(tmp_path)
     plain = json.loads(plain)
     assert plain["checkpoint"] == evil and plain["about"] == about and len(plain["scores"]) == 3
     assert plain["scores"][0]["verdict"] is None and plain["scores"][1]["verdict"] == "worse"
-    assert plain["found"][0].startswith("m<1>: 0.60 [0.50, 0.70], floor 0.20 (chance). frozen 0.40, worse")
+    assert plain["found"][0].startswith("m<1>: 0.60 [0.50, 0.70], floor 0.20 (chance). Beside it: frozen 0.40, worse")
     assert plain["found"][-1] == "Of 2 comparisons, the other SAE is worse in 1, equivalent in 1."
 
 

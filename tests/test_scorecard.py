@@ -7,7 +7,7 @@ import pytest
 from saelite import report
 from saelite.activation_functions import TopK
 from saelite.sae import SAE
-from saelite.scorecard import against_trained, scorecard
+from saelite.scorecard import against_trained, no_better_than_floor, scorecard
 
 rng = np.random.default_rng(0)
 NOISE = rng.normal(0, 0.2, 80)
@@ -86,6 +86,33 @@ def test_where_a_trained_sae_is_at_the_floor_only_what_rises_above_it_is_better(
     assert card["verdict"].fillna("").tolist() == [
         "", "nothing to match", "worse", "worse", "better", "", "nothing to match",
     ]  # fmt: skip
+
+
+def test_an_sae_that_is_not_told_apart_from_one_at_the_floor_stays_so():
+    class Low(MadeUp):
+        means = {0: 0.4, 1: 0.4}  # chance is 0.5
+
+        def __call__(self, sae):  # the second's items differ so much that a mean tells little
+            rough = np.random.default_rng(1).normal(0, 0.3, 80)
+            return super().__call__(sae).assign(score=lambda of: of["score"] + sae.seed * (rough - rough.mean()))
+
+    saes = {("TopK", name): SAE(8, 16, TopK(2), seed=i) for i, name in enumerate(("fully trained", "unknown"))}
+    card = scorecard(saes, [(Low(), {"made up": 0.02})], progress=False)
+    assert card["high"].iloc[0] < card["floor"].iloc[0] and card["verdict"].iloc[1] == "not told apart"
+
+
+def test_what_lies_below_the_floor_does_not_reach_down_to_it():
+    trained = pd.DataFrame(
+        {
+            "architecture": ["A", "B", "C", "D"], "low": [0.37, 0.45, 0.6, np.nan], "high": [0.44, 0.55, 0.7, np.nan],
+            "floor": 0.5, "floor_is": "no edit",
+        }
+    )  # fmt: skip
+    below, reaches = no_better_than_floor(trained).split(". ")
+    assert below.startswith("For A the") and "wholly below the floor: it does worse than *no edit*" in below
+    assert reaches.startswith("For B the") and "reaches down to the floor (*no edit*)" in reaches
+    assert no_better_than_floor(trained.iloc[2:]) == ""
+    assert no_better_than_floor(trained.assign(floor=np.nan, floor_is=None)) == ""
 
 
 def test_an_sae_without_items_is_said_and_no_items_at_all_have_a_sentence():
