@@ -150,9 +150,9 @@ for a in activations:
 # *fully trained* SAE lies to the left of the line, where the rule forbids the baseline to go. The figure after it is about the second guess: how
 # near do the dots of the two SAEs lie, compared with their way up from the {term}`nulls <null>`?
 
-# %% mystnb={"image": {"alt": "Histogram of the cosine of decoder directions to their random start, for the fully trained and the Soft-Frozen SAEs of each architecture, with a line at tau."}, "figure": {"name": "fig-soft-frozen-cosine", "caption": "How far decoder directions are from their random start after training. The line marks the bound of the Soft-Frozen Decoder."}}
+# %% mystnb={"image": {"alt": "Histogram of the cosine of decoder directions to their random start, for the fully trained and the Soft-Frozen SAEs of each architecture, with a line at \u03c4."}, "figure": {"name": "fig-soft-frozen-cosine", "caption": "How far decoder directions are from their random start after training. The line marks the bound of the Soft-Frozen Decoder."}}
 plots.cosine_histogram(
-    {", ".join(key): sae.cosine_to_start() for key, sae in saes.items()}, "cosine to start", {"tau": tau}
+    {", ".join(key): sae.cosine_to_start() for key, sae in saes.items()}, "cosine to start", {"τ": tau}
 );
 
 # %% mystnb={"image": {"alt": "Dot chart of explained variance with 95% intervals for each architecture, fully trained and Soft-Frozen Decoder, with vertical lines for the nulls and diamonds for the paper's values."}, "figure": {"name": "fig-soft-frozen-ev", "caption": "Explained variance on held-out tokens: this build (dots, with 95% bootstrap intervals over texts), the nulls (lines), and the paper's values on another model (diamonds)."}}
