@@ -11,7 +11,7 @@
 #
 # ```{admonition} This lesson
 # - **You will learn** what the rules of the three random baselines leave within reach where the true {term}`features <feature>` are known, how far a cone
-#   reaches, and at which $\tau$ a Soft-Frozen Decoder would deserve to be called random. What is recovered takes longer runs than this page's.
+#   reaches, and at which $\tau$ a Soft-Frozen Decoder would deserve to be called random. What they do recover takes longer runs than this page's default to show.
 # - **You need** [Synthetic recovery](02_synthetic_recovery) for {term}`recovery`, and [Frozen Decoder](05_frozen_decoder),
 #   [Soft-Frozen Decoder](06_soft_frozen_decoder) and [Frozen Encoder](07_frozen_encoder) for the rules.
 # - **Time** 15 minutes to read, 15 more for the exercises that have a check.
@@ -248,7 +248,7 @@ figure.legend(loc="outside lower center", ncols=3, fontsize=9);
 # The claim to doubt is that explained variance does not tell whether features were found. It would gain weight if in {numref}`fig-tau` a
 # Soft-Frozen Decoder with a strict $\tau$ explained as much as the trained SAE and recovered nothing of what that recovers. It would lose
 # weight if explained variance and recovery rose together, as $\tau$ falls: then the score that can be measured would be a fair stand-in for the one that cannot.
-# Where not even the trained SAE recovers anything the figure speaks for neither: then only the longer runs can.
+# Where not even the trained SAE recovers anything the figure speaks for neither: then only longer runs can.
 
 # %% [markdown]
 # ## Exercises

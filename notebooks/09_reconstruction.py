@@ -112,10 +112,10 @@ evaluation = Reconstruction(lm, store, tokens=spliced_tokens, l0=l0, d_sae=d_sae
 # from those that it makes undisturbed; 0 is no change.
 
 # %%
-METRICS = [EV, LOSS, KL, RECOVERED_ZERO, RECOVERED_MEAN]
+METRICS = [EV, RECOVERED_ZERO, RECOVERED_MEAN, LOSS, KL]
 limits = summarise(references(evaluation), ["kind", "reference", "metric"])
 wide = limits.pivot(index=["kind", "reference"], columns="metric", values="score")[METRICS].reset_index()
-show(wide)
+show(wide[["reference", *METRICS, "kind"]])
 
 # %% tags=["hide-input"]
 of = wide.set_index("reference")
