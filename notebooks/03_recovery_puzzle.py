@@ -227,7 +227,7 @@ table = pd.DataFrame(rows)
 # small, and its {term}`floor` is not 0: the text below the figure gives what a random dictionary has.
 
 # %%
-columns = ["case", "dead", "mean_best_cosine", "explained_variance", "recovered", "l0 follows the norm", "spread of encoder norms"]
+columns = ["case", "dead", "mean_best_cosine", "l0 follows the norm", "spread of encoder norms", "explained_variance", "recovered"]
 show(table[columns])
 
 # %%
@@ -304,7 +304,7 @@ Markdown(runs.label or "The reference runs were left out of this run.")
 # %% tags=["hide-input"]
 summary = pd.DataFrame()
 if runs:
-    measured = ["mean_best_cosine", "dead", "explained_variance", "recovered", "l0 follows the norm", "spread of encoder norms"]
+    measured = ["mean_best_cosine", "dead", "explained_variance", "l0 follows the norm", "recovered", "spread of encoder norms"]
     several = runs.tables["puzzle"].groupby("case", sort=False)
     summary = several[measured].mean().join(several.agg(seeds=("seed", "nunique"), samples=("samples", "max"))).reset_index()
     display(show(summary[["case", *measured, "seeds"]]))
