@@ -116,24 +116,24 @@ errors = (four - back).square().sum(dim=1)
 
 
 def in_brackets(vector):
-    return "(" + ", ".join(f"{value:z.2f}" for value in vector.tolist()) + ")"
+    return "(" + ", ".join(f"{value:z.2f}".rstrip("0").rstrip(".") for value in vector.tolist()) + ")"
 
 
 show(
     pd.DataFrame(
         {
-            "strength of each feature": [in_brackets(row) for row in strengths],
+            "strengths": [in_brackets(row) for row in strengths],
             "activation": [in_brackets(row) for row in four],
             "scalar products": [in_brackets(row) for row in products],
             "latents": [in_brackets(row) for row in latents],
             "reconstruction": [in_brackets(row) for row in back],
-            "squared error": errors.tolist(),
+            "squared error": [f"{error:.2f}" for error in errors],
         }
     )
 )
 
 # %% [markdown]
-# Row by row: are the latents the strengths that went in, and is the reconstruction the activation? Two numbers sum up such a table. {term}`L0`
+# Row by row: are the latents the *strengths* of the three features that went in, and is the reconstruction the activation? Two numbers sum up such a table. {term}`L0`
 # counts the latents that are active for an activation, on average. {term}`Explained variance <explained variance>` says how much of the differences
 # between activations the reconstruction keeps. With $x$ an activation, $\bar x$ the mean of all, and $\hat x$ the reconstruction, it is
 #
@@ -142,7 +142,7 @@ show(
 # 1 - \frac{\sum \lVert x - \hat x \rVert^2}{\sum \lVert x - \bar x \rVert^2}
 # ```
 #
-# or in words: 1 minus the sum of squared errors, divided by the sum of squared distances from the mean. It is 1 if everything comes back, and 0 for
+# or in words: 1 minus a share, which is the sum of squared errors divided by the sum of squared distances from the mean. It is 1 if everything comes back, and 0 for
 # always answering with the mean, whatever the activation. In the four activations:
 
 # %% tags=["hide-input"]
@@ -151,7 +151,8 @@ with_two = SAE(2, 3, TopK(2), init=three_features)
 lost = (errors > 1e-6).nonzero().flatten()
 Markdown(
     f"{len(four) - len(lost)} of {len(four)} activations come back exactly. Row {lost[0] + 1} does not: it holds two features at once, their directions overlap, "
-    "and each hides half of the other, so both scalar products are too small, and only one may be kept. That is the harm "
+    "and each hides half of the other, so both scalar products are too small, and only one may be kept. (The two are equal, and either would do; computers round, and here that "
+    f"has let latent {latents[lost[0]].argmax() + 1} win.) That is the harm "
     "that superposition does, and it comes only where features meet.\n\n"
     f"The squared errors add up to {errors.sum():.2f}, the squared distances from the mean to {spread:.2f}, so explained variance is "
     f"1 - {errors.sum():.2f} / {spread:.2f} = **{explained_variance(four, back):.2f}**, at an L0 of **{(latents > 0).sum(dim=1).double().mean():.2f}**. "
@@ -215,7 +216,7 @@ draw_toy(toy)
 
 # %% [markdown]
 # Each grey line is a feature, each arrow a direction of the dictionary: dashed where it started, solid where training took it. A solid arrow
-# that covers a grey line has found a feature; a grey line without one has been missed. In numbers:
+# that points the way of a grey line has found a feature, wherever it begins; a grey line without one has been missed. In numbers:
 
 # %% tags=["hide-input"]
 toy_ev = explained_variance(points, toy(points).detach())
@@ -240,12 +241,20 @@ Markdown(
 # that may move, as in every other SAE of this book. Nothing keeps it from becoming the SAE above. **Guess again:** will explained variance be
 # higher or lower? Will more features be found, or fewer?
 #
-# In the figure look first at where the solid arrows begin, then at whether they still lie on grey lines. An arrow that begins elsewhere can reach
-# the samples of a feature without pointing the way the feature points.
+# In the figure look first at where the solid arrows begin, then at whether each still points the way of a grey line. An arrow that begins elsewhere can
+# reach the samples of a feature without pointing the way the feature points.
 
 # %% mystnb={"image": {"alt": "The same scatter plot for an SAE whose bias may move: solid arrows begin at the learned bias instead of the centre."}, "figure": {"name": "fig-toy-bias", "caption": "The same with a bias that may move: the learned directions (solid) begin there."}}
 free = train_toy(start=3, bias=True)
 draw_toy(free)
+
+# %% tags=["hide-input"]
+free_best = best_cosines(world.features, free.W_dec)
+Markdown(
+    f"The solid arrows begin {(free.b_dec / free.input_scale).norm():.2f} from the centre. Of the {toy_features} features {int((free_best > 0.95).sum())} have an arrow "
+    f"that points their way, with a cosine above 0.95; the worst served has {free_best.min():.2f}. The count asks for angles only: it says nothing of whether an "
+    "arrow reaches a feature's samples."
+)
 
 # %% [markdown]
 # One start can be lucky or unlucky. So here are both kinds from several; the one in the pictures has number 3. As before, a feature counts as found
@@ -470,16 +479,20 @@ exercises.check_encode(encode)
 # With your encoder and no training at all, the samples of {numref}`fig-toy` under three dictionaries:
 
 # %% tags=["hide-input"]
-lines = [
-    f"- {name}: explained variance {explained_variance(points, encode(points, directions, 1) @ directions):.3f}"
+scored = {
+    name: explained_variance(points, encode(points, directions, 1) @ directions)
     for name, directions in {"the true features": world.features, "the random start": toy.W_dec_start}.items()
-]
-Markdown(
-    "\n".join(lines)
-    + f"\n- the trained SAE with its own encoder, bias held: {toy_ev:.3f}"
-    + f"\n- the same with the bias trained: {explained_variance(points, free(points).detach()):.3f}\n\n"
-    "Where one of the trained SAEs scores as high as the true features and has other directions, a better score is no proof of better directions."
-)
+}
+scored["the trained SAE with its own encoder, bias held"] = toy_ev
+scored["the same with the bias trained"] = free_ev = explained_variance(points, free(points).detach())
+text = "Explained variance:\n\n" + "\n".join(f"- {name}: {score:.3f}" for name, score in scored.items())
+behind, found = scored["the true features"] - free_ev, int((free_best > 0.95).sum())
+if behind < 0.01 and found < toy_features:
+    text += (
+        f"\n\nWith its bias trained the SAE {f'scores {behind:.3f} below' if behind >= 0.0005 else 'scores as high as'} the true features, and points the way of {found} of "
+        f"the {toy_features}. So a good score is no proof of good directions."
+    )
+Markdown(text)
 
 # %% [markdown]
 # ```{exercise} Found by luck

@@ -23,8 +23,9 @@
 # {term}`directions <direction>` turn towards features.
 #
 # The *norm* of a sample is its length. In training TopK and BatchTopK differ in one thing: over what the largest {term}`pre-activations
-# <pre-activation>` are chosen. TopK takes the $k$ largest of *each sample*. BatchTopK takes the $k \times$ batch largest of the *whole batch*, so
-# samples compete with each other; and a pre-activation is $\langle x, w_j \rangle = \lVert x \rVert \, \lVert w_j \rVert \cos$. So **at the same
+# <pre-activation>` are chosen. TopK takes the $k$ largest of *each sample*. BatchTopK takes the $k \times n$ largest of a *whole batch* of
+# $n$ samples, so samples compete with each other; and the pre-activation of latent $j$ is $\langle x, w_j \rangle = \lVert x \rVert \, \lVert w_j \rVert
+# \cos \theta$, where $w_j$ is the latent's encoder direction and $\theta$ its angle with the sample $x$. So **at the same
 # cosine the larger sample wins**, and large samples tend to take latents from small ones. {term}`JumpReLU`'s thresholds are the same for all
 # samples, so there, too, large samples get more latents.
 #
@@ -226,7 +227,7 @@ table = pd.DataFrame(rows)
 # small, and its {term}`floor` is not 0: the text below the figure gives what a random dictionary has.
 
 # %%
-columns = ["case", "dead", "mean_best_cosine", "explained_variance", "recovered", "l0 follows the norm", "spread of encoder norms"]
+columns = ["case", "dead", "mean_best_cosine", "l0 follows the norm", "spread of encoder norms", "explained_variance", "recovered"]
 show(table[columns])
 
 # %%
@@ -279,11 +280,15 @@ remedies = ["BatchTopK, one norm", "RelativeBatchTopK"]
 judge("an auxiliary loss leaves directions farther from features than samples of one norm or shares of the norm do", ["BatchTopK, auxiliary loss", *remedies],
       lambda of: of.loc["BatchTopK, auxiliary loss", "mean_best_cosine"] < of.loc[remedies, "mean_best_cosine"].min())  # fmt: skip
 most = table.loc[table["recovered"].idxmax()]
+verdict = (
+    f"The most features that any case has recovered is {most['recovered']:.2%} ({most['case']}). Where even that is little, the run is too short to judge by recovery"
+    if most["recovered"]
+    else "No case has recovered a single feature yet, so this run is too short to judge by recovery"
+)
 Markdown(
     f"After {batch_size * n_batches / 1e6:.2g} million samples, from one seed (*cosine* is the mean best cosine of a feature; a random dictionary "
     f"of this size has {chance_cosine(d_in, d_sae):.3f}):\n\n"
-    + "\n".join(lines) + f"\n\nThe most features that any case has recovered is {most['recovered']:.2%} ({most['case']}). Where even that is little, the run is too "
-    "short to judge by recovery; which latents are dead, and whether directions turn towards features at all, shows earlier. Compare with what you wrote down."
+    + "\n".join(lines) + f"\n\n{verdict}; which latents are dead, and whether directions turn towards features at all, shows earlier. Compare with what you wrote down."
 )  # fmt: skip
 
 # %% [markdown]
@@ -299,7 +304,7 @@ Markdown(runs.label or "The reference runs were left out of this run.")
 # %% tags=["hide-input"]
 summary = pd.DataFrame()
 if runs:
-    measured = ["mean_best_cosine", "dead", "explained_variance", "recovered", "l0 follows the norm", "spread of encoder norms"]
+    measured = ["mean_best_cosine", "dead", "explained_variance", "l0 follows the norm", "recovered", "spread of encoder norms"]
     several = runs.tables["puzzle"].groupby("case", sort=False)
     summary = several[measured].mean().join(several.agg(seeds=("seed", "nunique"), samples=("samples", "max"))).reset_index()
     display(show(summary[["case", *measured, "seeds"]]))
@@ -323,15 +328,19 @@ if runs:
         "between a tenth and a half dead": (fresh["dead"] <= 0.5) & (fresh["dead"] > 0.1),
         "at most a tenth dead": fresh["dead"] <= 0.1,
     }
+
+    def span(values):
+        return " to ".join(dict.fromkeys(f"{value:.3f}" for value in (values.min(), values.max())))
+
     lines = [
-        f"- {name}: {'; '.join(rows['case'])}. Mean best cosine {rows['mean_best_cosine'].min():.3f} to {rows['mean_best_cosine'].max():.3f}, "
-        f"explained variance {rows['explained_variance'].min():.3f} to {rows['explained_variance'].max():.3f}."
+        f"- {name}: {'; '.join(rows['case'])}. Mean best cosine {span(rows['mean_best_cosine'])}, explained variance {span(rows['explained_variance'])}."
         for name, chosen in groups.items()
         if len(rows := fresh[chosen])
     ]
-    text = f"After {summary['samples'].max() / 1e6:.1f} million samples, by how many latents are dead:\n\n" + "\n".join(lines)
     from_random = summary.set_index("case")["explained_variance"]
     kept_features = summary[summary["case"].str.contains("true features")]
+    apart = " (the cases that started from the true features come after these)" if len(kept_features) else ""
+    text = f"After {summary['samples'].max() / 1e6:.1f} million samples, by how many latents are dead{apart}:\n\n" + "\n".join(lines)
     if len(kept_features):
         text += "\n\nStarted from the true features instead of random directions: " + "; ".join(
             f"{name} ends with {r['dead']:.0%} of its latents dead, {r['recovered']:.0%} of the features still among its directions, "

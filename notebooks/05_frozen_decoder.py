@@ -69,7 +69,7 @@ from saelite.tables import show
 plots.style()
 
 # %% [markdown]
-# What can be wrong with the parameters shows here, before anything long runs.
+# Wrong parameters are caught here, before anything slow runs.
 
 # %%
 checks.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
@@ -102,7 +102,7 @@ name = BASELINE.name
 #
 # - *low* and *high* bound the 95% interval of explained variance;
 # - *dead* is the share of latents that never fired on held-out {term}`tokens <token>`;
-# - *cosine_to_start* says how far directions have turned: the median cosine to their start, over latents that fire.
+# - *cosine to start* says how far directions have turned: the median cosine to their start, over latents that fire.
 #
 # What the same rule does where the true features are known is told in [The baselines where the truth is
 # known](08_baselines_where_truth_is_known.ipynb).
@@ -124,7 +124,7 @@ for a in activations:
 saes, histories, table = compare(
     variants, batches, held_out, d_sae=d_sae, seed=seed, groups=documents, lr=lr
 )
-show(table)
+show(table[["architecture", "baseline", "explained_variance", "dead", "cosine_to_start", "l0", "low", "high"]])
 
 # %% [markdown]
 # ### The invariant

@@ -29,7 +29,7 @@
 # Call a latent's encoder direction its *detector*. In such an SAE no detector was learned.
 #
 # **Write down two guesses:** what share of the fully trained SAE's explained variance does it reach? And which of the two baselines
-# explains more, this one, whose latents fire at random and whose directions are learned, or the
+# explains more, this one, whose latents fire along random directions and whose decoder is learned, or the
 # [Frozen Decoder](05_frozen_decoder), where it is the other way round?
 
 # %% tags=["parameters"]
@@ -73,7 +73,7 @@ from saelite.tables import show
 plots.style()
 
 # %% [markdown]
-# What can be wrong with the parameters shows here, before anything long runs.
+# Wrong parameters are caught here, before anything slow runs.
 
 # %%
 checks.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
@@ -97,7 +97,7 @@ name = BASELINE.name
 # ## On a language model
 #
 # The {term}`residual stream` of a language model over Wikipedia extracts. A tenth of the texts is held out; all scores are on those. In the table
-# of the SAEs compare *explained_variance* within an {term}`architecture`, and look at *l0* before you do: a baseline with more active latents has it
+# of the SAEs compare *explained variance* within an {term}`architecture`, and look at *l0* before you do: a baseline with more active latents has it
 # easier. What the same rule does where the true {term}`features <feature>` are known is told in [The baselines where the truth is
 # known](08_baselines_where_truth_is_known.ipynb).
 
@@ -117,7 +117,7 @@ variants = [
 saes, histories, table = compare(
     variants, batches, held_out, d_sae=d_sae, seed=seed, groups=documents, lr=lr
 )
-show(table)
+show(table[["architecture", "baseline", "explained_variance", "l0", "dead", "low", "high", "cosine_to_start"]])
 
 # %% [markdown]
 # ### The invariant
@@ -220,11 +220,12 @@ with torch.no_grad():
         g = best_gain(x - mean, unit) if unit.any() else 0.0
         spread = sae.W_dec.norm(dim=1)
         lines.append(
-            f"- {a.name}: with its own norms (from {spread.min():.2f} to {spread.max():.2f}) {explained_variance(x, sae(x)):.3f}; at unit norm "
-            f"{explained_variance(x, mean + unit):.3f}; at unit norm times a gain of {g:.2f} {explained_variance(x, mean + g * unit):.3f}"
+            f"- {a.name}: with its own norms (from {spread.min():.2f} to {spread.max():.2f}): {explained_variance(x, sae(x)):.3f}; at unit norm: "
+            f"{explained_variance(x, mean + unit):.3f}; at unit norm times a gain of {g:.2f}: {explained_variance(x, mean + g * unit):.3f}"
         )
+where = f" on the first {len(x):,} held-out tokens (the table above has all {len(held_out):,})" if len(x) < len(held_out) else ""
 Markdown(
-    "Explained variance:\n\n" + "\n".join(lines) + "\n\nWhat one gain brings back was a matter of scale. Where even then something is missing, it is "
+    f"Explained variance{where}:\n\n" + "\n".join(lines) + "\n\nWhat one gain brings back was a matter of scale. Where even then something is missing, it is "
     "that every latent has a gain of its own; where nothing is, the freedom hardly mattered in this run. (An SAE that had been trained at unit norm might have found other ways; this one had no reason to.)"
 )
 

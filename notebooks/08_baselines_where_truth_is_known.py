@@ -10,8 +10,8 @@
 # # The baselines where the truth is known
 #
 # ```{admonition} This lesson
-# - **You will learn** what the three random baselines can recover where the true {term}`features <feature>` are known, how far a cone reaches, and at which
-#   $\tau$ a Soft-Frozen Decoder would deserve to be called random.
+# - **You will learn** what the rules of the three random baselines leave within reach where the true {term}`features <feature>` are known, how far a cone
+#   reaches, and at which $\tau$ a Soft-Frozen Decoder would deserve to be called random. What they do recover takes longer runs than this page's default to show.
 # - **You need** [Synthetic recovery](02_synthetic_recovery) for {term}`recovery`, and [Frozen Decoder](05_frozen_decoder),
 #   [Soft-Frozen Decoder](06_soft_frozen_decoder) and [Frozen Encoder](07_frozen_encoder) for the rules.
 # - **Time** 15 minutes to read, 15 more for the exercises that have a check.
@@ -70,7 +70,7 @@ if setting not in known:
     raise ValueError(f"setting={setting!r} must be one of {', '.join(known)}.")
 (activation,) = architectures_at(l0, [architecture], d_sae)
 baselines = {"fully trained": None, "Frozen Decoder": FrozenDecoder(), "Frozen Encoder": FrozenEncoder()}
-baselines |= {f"Soft-Frozen Decoder {tau}": SoftFrozenDecoder(tau) for tau in taus}
+baselines |= {f"Soft-Frozen Decoder (τ = {tau:g})": SoftFrozenDecoder(tau) for tau in taus}
 world = FeatureWorld(known[setting], d_in, seed=seed)
 
 # %% [markdown]
@@ -89,7 +89,7 @@ def reach(cosine, tau):
     return np.cos(np.clip(np.arccos(cosine) - np.arccos(tau), 0, None))
 
 
-# %% mystnb={"figure": {"caption": "The cosine to a feature that the best of many random starts can reach within its cone. Dashed lines: the paper's bound, and the bar above which a feature counts as recovered.", "name": "fig-reach"}, "image": {"alt": "Line chart of the cosine within reach against tau, for three sizes of dictionary, with a horizontal line at the recovery bar of 0.8 and a vertical line at the paper's tau of 0.8."}}
+# %% mystnb={"figure": {"caption": "The cosine to a feature that the best of many random starts can reach within its cone. Dashed lines: the paper's bound, and the bar above which a feature counts as recovered.", "name": "fig-reach"}, "image": {"alt": "Line chart of the cosine within reach against \u03c4, for three sizes of dictionary, with a horizontal line at the recovery bar of 0.8 and a vertical line at the paper's \u03c4 of 0.8."}}
 figure, axes = plt.subplots(figsize=(7, 3.4))
 grid = np.linspace(0.3, 1, 200)
 sizes = {(100, 3200): "100 dimensions, 3,200 latents (here)", (576, 4608): "576, 4,608 (this book's language model)"}
@@ -98,16 +98,16 @@ for (dimensions, latents), line in zip(sizes, ("-", "--", "-."), strict=True):
     axes.plot(grid, reach(chance_cosine(dimensions, latents), grid), line, label=sizes[dimensions, latents])
 axes.axvline(0.8, color=plots.GREY, linewidth=1, linestyle="--")
 axes.axhline(0.8, color=plots.GREY, linewidth=1, linestyle="--")
-axes.set(xlabel="tau", ylabel="cosine within reach", xlim=(0.3, 1), ylim=(0, 1.02))
+axes.set(xlabel="τ", ylabel="cosine within reach", xlim=(0.3, 1), ylim=(0, 1.02))
 axes.legend(fontsize=9, loc="lower left");
 
 # %% tags=["hide-input"]
 start = best_cosines(world.features, iso(d_sae, d_in, seed)).numpy()
 Markdown(
-    f"At tau = 0.8 the best start for a feature can come within a cosine of {reach(chance_cosine(100, 3200), 0.8):.2f} in "
+    f"At τ = 0.8 the best start for a feature can come within a cosine of {reach(chance_cosine(100, 3200), 0.8):.2f} in "
     f"100 dimensions and of {reach(chance_cosine(2304, 73728), 0.8):.2f} at the paper's size, where chance alone gives "
     f"{chance_cosine(100, 3200):.2f} and {chance_cosine(2304, 73728):.2f}. Here the rule leaves "
-    f"{(reach(start, 0.8) > threshold).mean():.0%} of the features within reach of the bar. So a Soft-Frozen Decoder is not "
+    f"{(reach(start, 0.8) > threshold).mean():.2%} of the features within reach of the bar. So a Soft-Frozen Decoder is not "
     "*random features*: it may turn a long way towards what is useful."
 )
 
@@ -118,7 +118,7 @@ Markdown(
 
 # %% tags=["hide-input"]
 lines = [
-    f"- {label}: chance gives {(by_chance := chance_cosine(*size)):.2f}, so tau has to be at least {np.sqrt(1 - by_chance**2):.3f}, an angle of {np.degrees(np.arcsin(by_chance)):.0f} degrees; "
+    f"- {label}: chance gives {(by_chance := chance_cosine(*size)):.2f}, so τ has to be at least {np.sqrt(1 - by_chance**2):.3f}, an angle of {np.degrees(np.arcsin(by_chance)):.0f} degrees; "
     f"0.8 allows {np.degrees(np.arccos(0.8)):.0f} degrees"
     for size, label in sizes.items()
 ]
@@ -129,7 +129,7 @@ Markdown("\n".join(lines))
 #
 # If recovery is near zero for all, the fully trained SAE too, the run was too short to compare it. What this page can compare even then
 # is explained variance, the mean best cosine (of the directions to the features, averaged over features), and how much each rule would
-# allow: *recovered_at_most* is the share of features that the rule leaves within reach of the bar. A Frozen Decoder's is what its start had.
+# allow: *recovered at most* is the share of features that the rule leaves within reach of the bar. A Frozen Decoder's is what its start had.
 #
 # **Write down an order:** which of the fully trained SAE, the Frozen Decoder, the {term}`Frozen Encoder` and a dictionary that was never
 # trained explains most, which least? And is a Soft-Frozen Decoder with $\tau = 0.8$ nearer to the trained SAE or to the frozen one?
@@ -148,7 +148,7 @@ table["recovered_at_most"] = [
     (start > threshold).mean() if name == "Frozen Decoder" else np.nan if np.isnan(tau) else (reach(start, tau) > threshold).mean()
     for name, tau in zip(table["baseline"], table["tau"], strict=True)
 ]
-show(table[["baseline", "explained_variance", "low", "high", "recovered", "recovered_at_most", "mean_best_cosine", "cosine_to_start", "dead"]])
+show(table[["baseline", "explained_variance", "recovered", "recovered_at_most", "mean_best_cosine", "cosine_to_start", "dead", "low", "high"]])
 
 # %%
 floor = nulls(world.batches(20_000, 1, seed=seed + 2)[0], test, l0=l0, d_sae=d_sae, seed=seed + 100)
@@ -168,17 +168,20 @@ for (_, name), sae in saes.items():
 of = table.set_index("baseline")
 soft = table.dropna(subset="tau").sort_values("tau")
 null = floor.set_index("null")["explained_variance"]["random dictionary"]
+best = table["recovered"].max()
+reached = f"more than {best:.2%} of the features" if best else "a single feature"
+if best < 0.01:
+    reached += ": after so few samples recovery cannot tell them apart"
 Markdown(
-    f"After {batch_size * len(batches) / 1e6:.1f} million samples the fully trained {architecture} explains "
+    f"After {batch_size * len(batches) / 1e6:.2g} million samples the fully trained {architecture} explains "
     f"{of.loc['fully trained', 'explained_variance']:.3f} and has recovered {of.loc['fully trained', 'recovered']:.2%}; the Frozen "
     f"Decoder explains {of.loc['Frozen Decoder', 'explained_variance']:.3f}, the Frozen Encoder "
     f"{of.loc['Frozen Encoder', 'explained_variance']:.3f}, a dictionary never trained {null:.3f}. The Soft-Frozen Decoders: "
-    + "; ".join(f"tau {r.tau:g}: {r.explained_variance:.3f}, recovered {r.recovered:.2%}" for r in soft.itertuples())
-    + ".\n\nFrom most to least: "
-    + ", ".join(f"{label} {score:.3f}" for score, label in sorted(
+    + "; ".join(f"τ = {r.tau:g}: {r.explained_variance:.3f}, recovered {r.recovered:.2%}" for r in soft.itertuples())
+    + f".\n\nNo SAE of this run has recovered {reached}.\n\nExplained variance from most to least:\n\n"
+    + "\n".join(f"- {label}: {score:.3f}" for score, label in sorted(
         [(row.explained_variance, row.baseline) for row in table.itertuples()] + [(null, "never trained")], reverse=True
     ))
-    + "."
 )
 
 # %%
@@ -191,16 +194,20 @@ table[columns].assign(setting=setting, seed=seed, samples=batch_size * len(batch
 )
 
 # %% [markdown]
-# ## For longer
+# ## Over $\tau$
 #
-# For recovery to show, training must be longer. `book/sweep.py` makes such runs
-# ([How to run and rerun](../book/howto.md)); name their folder in `reference`, and they are shown here.
+# For recovery to show, training must be longer than a build of this book can afford. `book/sweep.py` makes such runs
+# ([How to run and rerun](../book/howto.md)); whoever has made some names their folder in `reference`, and they take the place of this page's run in the figure.
 #
 # In the figure below go from left to right, from a loose rule to a strict one. At which $\tau$ does what is *within reach* collapse? Does explained
 # variance fall there too? And is anything recovered at all, so that the dashed curve with squares, *recovered*, can tell you something?
 
 # %%
-Markdown(runs.label or "This edition holds no longer runs, so the figure below shows the run above.")
+Markdown(
+    runs.label
+    or f"The figure below is of this page's own run, in which the fully trained SAE has recovered {of.loc['fully trained', 'recovered']:.2%} of the features."
+    + (" So of recovery it shows what the rules would allow, and not whether training gets there." if of.loc["fully trained", "recovered"] < 0.01 else "")
+)
 
 # %% tags=["hide-input"]
 summary = pd.DataFrame()
@@ -218,7 +225,7 @@ if runs:
     ).reset_index()
     display(show(summary))
 
-# %% mystnb={"figure": {"caption": "Soft-Frozen Decoders over tau, from the reference runs (or this run, where those were left out). Horizontal lines: the fully trained SAE's explained variance and recovery.", "name": "fig-tau"}, "image": {"alt": "Line chart against tau: explained variance, share of features recovered, and share within reach of the rule, with horizontal lines for the fully trained SAE."}}
+# %% mystnb={"figure": {"caption": "Soft-Frozen Decoders over \u03c4, of the run that is named above. Horizontal lines: the fully trained SAE's explained variance and recovery.", "name": "fig-tau"}, "image": {"alt": "Line chart against \u03c4: explained variance, share of features recovered, and share within reach of the rule, with horizontal lines for the fully trained SAE."}}
 shown = summary if runs else table
 soft = shown.dropna(subset="tau").sort_values("tau")
 trained = shown.set_index("baseline").loc["fully trained"]
@@ -231,7 +238,7 @@ for column, line, colour, label in (
     axes.plot(soft["tau"], soft[column], line, color=colour, label=label)
 axes.axhline(trained["explained_variance"], color=plots.COLOURS["fully trained"], linewidth=1)
 axes.axhline(trained["recovered"], color=plots.COLOURS["Frozen Decoder"], linewidth=1, linestyle="--")
-axes.set(xlabel="tau", ylim=(-0.02, 1.02))
+axes.set(xlabel="τ", ylabel="share", ylim=(-0.02, 1.02))
 axes.yaxis.set_major_formatter(PercentFormatter(1))
 figure.legend(loc="outside lower center", ncols=3, fontsize=9);
 
@@ -241,7 +248,7 @@ figure.legend(loc="outside lower center", ncols=3, fontsize=9);
 # The claim to doubt is that explained variance does not tell whether features were found. It would gain weight if in {numref}`fig-tau` a
 # Soft-Frozen Decoder with a strict $\tau$ explained as much as the trained SAE and recovered nothing of what that recovers. It would lose
 # weight if explained variance and recovery rose together, as $\tau$ falls: then the score that can be measured would be a fair stand-in for the one that cannot.
-# Where not even the trained SAE recovers anything the figure speaks for neither: then only the longer runs can.
+# Where not even the trained SAE recovers anything the figure speaks for neither: then only longer runs can.
 
 # %% [markdown]
 # ## Exercises
@@ -302,9 +309,9 @@ exercises.check_largest_tau(largest_tau)
 # %% tags=["hide-input"]
 lines = [f"- {label}: {largest_tau(np.array([chance_cosine(*size)]), threshold)[0]:.2f}" for size, label in sizes.items()]
 own = largest_tau(start, threshold)
-within = "; ".join(f"tau {tau:g}: {(own > tau).mean():.1%}" for tau in sorted(taus))
+within = "; ".join(f"τ = {tau:g}: {(own > tau).mean():.2%}" for tau in sorted(taus))
 Markdown(
-    f"The largest tau that leaves the bar of {threshold} within reach of the average feature:\n\n" + "\n".join(lines)
+    f"The largest τ that leaves the bar of {threshold} within reach of the average feature:\n\n" + "\n".join(lines)
     + f"\n\nThe share of this world's features that each rule leaves within reach: {within}. That is the column *recovered at most* of the table, found from the other side."
 )
 

@@ -61,7 +61,7 @@ from scipy.stats import sem, t
 from torch.nn.functional import normalize
 
 from saelite import checks, plots
-from saelite.comparison import architectures_at, fit, papers_grid
+from saelite.comparison import architectures_at, fit, papers_grid, whole_rows
 from saelite.corpora import load_texts
 from saelite.evaluations import over, references
 from saelite.exercises import reconstruction as exercises
@@ -112,10 +112,10 @@ evaluation = Reconstruction(lm, store, tokens=spliced_tokens, l0=l0, d_sae=d_sae
 # from those that it makes undisturbed; 0 is no change.
 
 # %%
-METRICS = [EV, LOSS, KL, RECOVERED_ZERO, RECOVERED_MEAN]
+METRICS = [EV, RECOVERED_ZERO, RECOVERED_MEAN, LOSS, KL]
 limits = summarise(references(evaluation), ["kind", "reference", "metric"])
 wide = limits.pivot(index=["kind", "reference"], columns="metric", values="score")[METRICS].reset_index()
-show(wide)
+show(wide[["reference", *METRICS, "kind"]])
 
 # %% tags=["hide-input"]
 of = wide.set_index("reference")
@@ -143,7 +143,8 @@ saes, histories = fit(
 items = over(saes, evaluation)
 summary = summarise(items, ["architecture", "baseline", "metric"])
 table = summary.pivot(index=["architecture", "baseline"], columns="metric", values="score")[METRICS]
-measured_l0 = pd.Series({sae: evaluate(saes[sae], store.held_out[:10_000]).l0 for sae in saes}, name="L0").rename_axis(table.index.names)
+tested = {sae: evaluate(saes[sae], store.held_out[:10_000]) for sae in saes}
+measured_l0 = pd.Series({sae: scores.l0 for sae, scores in tested.items()}, name="L0").rename_axis(table.index.names)
 show(table.join(measured_l0).loc[list(saes)].reset_index())
 
 # %% [markdown]
@@ -195,7 +196,7 @@ Markdown(
 # %%
 shares = items[items["metric"].isin([EV, RECOVERED_ZERO, RECOVERED_MEAN])]
 contrasts = against_trained(shares, margin=margin, paired=True)
-show(contrasts)
+show(contrasts[["metric", "architecture", "baseline", "verdict", "difference", "difference_low", "difference_high", "detectable"]])
 
 # %% tags=["hide-input"]
 lines = []
@@ -208,21 +209,22 @@ for metric, group in contrasts.groupby("metric", sort=False):
         + f". The nearest to its trained SAE is {nearest['architecture']}, {nearest['baseline']}: difference {nearest['difference']:+.3f} "
         f"[{nearest['difference_low']:+.3f}, {nearest['difference_high']:+.3f}]."
     )
-Markdown("\n".join(lines) + "\n\nFrom one seed: the intervals speak of other texts, not of other random starts.")
+Markdown("\n".join(lines) + f"\n\nThe margin is {margin:g}. From one seed: the intervals speak of other texts, not of other random starts.")
 
 # %% [markdown]
 # ## Is training lazy?
 #
 # {term}`Lazy training` lowers the loss while the weights stay near their start. The curves show explained variance and, below, the {term}`cosine
 # <cosine similarity>` of the decoder's directions to their start, for the SAEs whose decoder may turn. *Lazy* would be: the upper curve is done
-# while the lower one is still near 1.
+# while the lower one is still near 1, and the lower one stays there. Each point of the lower curve is over the {term}`latents <latent>` that fired since the
+# point before.
 
-# %% mystnb={"image": {"alt": "Line charts over training for each architecture: explained variance above, and below the median cosine of decoder directions to their start with a band for the middle 80 percent."}, "figure": {"name": "fig-lazy", "caption": "Explained variance of training batches (top), and cosine of decoder directions to their start (bottom: median, and the band that holds the middle 80% of live latents)."}}
+# %% mystnb={"image": {"alt": "Line charts over training for each architecture: explained variance above, and below the median cosine of decoder directions to their start with a band for the middle 80 percent."}, "figure": {"name": "fig-lazy", "caption": "Explained variance of training batches (top), and cosine of decoder directions to their start (bottom: median, and the band that holds the middle 80%, over latents that fired since the point before)."}}
 turning = ("fully trained", "Soft-Frozen Decoder")
 figure, grid = plt.subplots(2, len(activations), figsize=(3.6 * len(activations), 5), sharex=True, sharey="row", squeeze=False)
 for column, activation in enumerate(activations):
     for baseline, line in zip(turning, ("-", "--"), strict=True):
-        history = histories[activation.name, baseline]
+        history = whole_rows(histories[activation.name, baseline])
         look = {"color": plots.COLOURS[baseline], "linestyle": line, "label": baseline}
         grid[0, column].plot(history["samples"], history["explained_variance"], **look)
         grid[1, column].plot(history["samples"], history["cosine_to_start"], **look)
@@ -239,15 +241,14 @@ grid[1, 0].legend(fontsize=9, loc="lower left");
 rows = []
 for (architecture, baseline), history in histories.items():
     if baseline in turning:
-        for share in (0.05, 0.1, 1.0):
-            row = history.iloc[(history["step"] - share * history["step"].max()).abs().argmin()]
+        steps, history = history["step"].max(), whole_rows(history)
+        for row in [history.iloc[(history["step"] - share * steps).abs().argmin()] for share in (0.05, 0.1, 1.0)]:
             of_end = row["explained_variance"] / history["explained_variance"].iloc[-1]
             rows.append(
                 {
-                    "architecture": architecture, "baseline": baseline, "share of training": share,
-                    "explained_variance": row["explained_variance"], "of its end": of_end,
-                    "cosine to start, 10%": row["cosine_to_start_p10"], "median": row["cosine_to_start"],
-                    "90%": row["cosine_to_start_p90"],
+                    "architecture": architecture, "baseline": baseline, "share of training": row["step"] / steps,
+                    "of its end": of_end, "cosine to start, 10%": row["cosine_to_start_p10"], "median": row["cosine_to_start"],
+                    "90%": row["cosine_to_start_p90"], "explained_variance": row["explained_variance"],
                 }
             )  # fmt: skip
 lazy = pd.DataFrame(rows)
@@ -255,7 +256,8 @@ show(lazy)
 
 # %% [markdown]
 # Is it lazy, then? The paper's figures are of {term}`JumpReLU` at an {term}`L0` of 160: an explained variance of 0.80 after 5% of training, 0.82 after 10% and 0.86 at the
-# end, with decoders still near their start. Lazy in this sense are scores that are nearly done *at the end of training, with directions still near 1*.
+# end, with decoders still near their start. Training is lazy in this sense if the score is nearly final while cosines to the start are still near
+# 1, *and if they stay near 1 to the end*.
 
 # %% tags=["hide-input"]
 lines = []
@@ -263,10 +265,12 @@ for (architecture, baseline), of_one in lazy.groupby(["architecture", "baseline"
     early, end = of_one.iloc[0], of_one.iloc[-1]
     lines.append(
         f"- {architecture}, {baseline}: after {early['share of training']:.0%} of training {early['of its end']:.0%} of the final explained variance, at a "
-        f"median cosine of {early['median']:.2f}; at the end the median cosine is {end['median']:.2f}."
+        f"median cosine of {early['median']:.2f}; at {end['share of training']:.0%} the median cosine is {end['median']:.2f}."
     )
 Markdown(
-    "\n".join(lines) + "\n\nSo the early rise is had near the start in any case. Whether the rest is owed to directions that turned, the last cosines tell: "
+    "\n".join(lines) + "\n\nThese cosines are of the latents that fired in a few training batches; the chapter on the "
+    "[Soft-Frozen Decoder](06_soft_frozen_decoder) asks those that fire on held-out tokens, so its medians may differ a little. "
+    "Where the first cosine is near 1, the early rise was had near the start. Whether the rest is owed to directions that turned, the last cosines tell: "
     "a trained SAE whose median ends far below 1 did not stay where it began; a Soft-Frozen Decoder may not leave."
 )
 
@@ -275,7 +279,7 @@ Markdown(
 #
 # A {term}`Soft-Frozen Decoder` starts where the fully trained one starts, but each direction must stay near its start. Take the part
 # of each direction that is new, at right angles to the start: does it point where the fully trained SAE's new part points? For
-# unrelated directions the cosine would be 0, give or take $1/\sqrt{n}$.
+# unrelated directions the cosine would be 0, give or take $1/\sqrt{n}$, where $n$ is the number of dimensions of the activations.
 
 
 # %%
@@ -296,12 +300,15 @@ for activation in activations:
 chance = lm.d_model**-0.5
 sentences = []
 for name, cosines in ways.items():
-    soft, trained = saes[name, "Soft-Frozen Decoder"].cosine_to_start(), saes[name, "fully trained"].cosine_to_start()
+    soft, trained = (
+        saes[name, baseline].cosine_to_start()[tested[name, baseline].firing_frequency > 0].median()
+        for baseline in ("Soft-Frozen Decoder", "fully trained")
+    )
     if len(cosines):
         sentences.append(
             f"**{name}**: of {d_sae:,} latents {len(cosines):,} moved in both; the new parts of their directions have a median cosine "
-            f"of {cosines.median():.2f}, where unrelated ones have {0:.2f} +- {chance:.2f}. Median cosine to the start: Soft-Frozen "
-            f"{soft.median():.2f}, fully trained {trained.median():.2f}."
+            f"of {cosines.median():.2f}, where unrelated ones have {0:.2f} ± {chance:.2f}. Median cosine to the start, over the latents that fire on the first "
+            f"{min(10_000, len(store.held_out)):,} held-out tokens: Soft-Frozen {soft:.2f}, fully trained {trained:.2f}."
         )
 Markdown("\n\n".join(sentences) or "No latent moved in both.")
 
@@ -336,14 +343,20 @@ if runs:
     trained = longer[longer["baseline"] == "fully trained"].pivot_table(index=["metric", "l0"], columns="architecture", values="score")
     for metric, rows in trained.groupby(level="metric", sort=False):
         for name in trained.columns.drop("BatchTopK", errors="ignore"):
-            ahead = (rows[name] - rows["BatchTopK"]).dropna()
-            side = "level with" if ahead.abs().max() < 0.002 else "above" if (ahead > 0).all() else "below" if (ahead < 0).all() else "now above, now below"
-            lines.append(f"- **{metric}**, fully trained: {name} is {side} BatchTopK at the {len(ahead)} values of L0 ({ahead.min():+.3f} to {ahead.max():+.3f}).")
+            ahead = (rows[name] - rows["BatchTopK"]).dropna().round(3)  # what rounds to nothing is level
+            sides = [word for word, holds in {"above": ahead > 0, "below": ahead < 0, "level with": ahead == 0}.items() if holds.any()]
+            sides = ["now above, now below"] if {"above", "below"} <= set(sides) else sides
+            values = f"all {len(rows)}" if len(ahead) == len(rows) else f"{len(ahead)} of {len(rows)}"
+            lines.append(f"- **{metric}**, fully trained: {name} is {' or '.join(sides)} BatchTopK at {values} values of L0 ({ahead.min():+z.3f} to {ahead.max():+z.3f}).")
         gaps = longer[(longer["metric"] == metric) & longer["baseline"].isin(["fully trained", "Soft-Frozen Decoder"])]
         gaps = gaps.pivot_table(index=["architecture", "l0"], columns="baseline", values="score")
         gap = gaps["fully trained"] - gaps["Soft-Frozen Decoder"]
-        place = gap.idxmin()
-        lines.append(f"- **{metric}**: the smallest lead of a trained SAE over its Soft-Frozen Decoder is {gap.min():+.3f} ({place[0]}, L0 {place[1]}), the largest {gap.max():+.3f} ({', L0 '.join(map(str, gap.idxmax()))}).")
+        least, most = (", L0 ".join(map(str, place)) for place in (gap.idxmin(), gap.idxmax()))
+        lines.append(
+            f"- **{metric}**: a trained SAE leads its Soft-Frozen Decoder by {gap.max():.3f} at most ({most}); "
+            + (f"the Soft-Frozen Decoder is ahead in {(gap < -0.0005).sum()} of {len(gap)} cases, by up to {-gap.min():.3f} ({least})." if gap.min() < -0.0005
+               else f"the least lead is {gap.min():z.3f} ({least}).")
+        )  # fmt: skip
 Markdown("\n".join(lines) + ("\n\nFrom one seed. Here nobody knows the features, and these two scores are all that can be compared." if lines else ""))
 
 # %% [markdown]
@@ -376,7 +389,8 @@ def mean_over_seeds(scores):
 if wide_runs:
     of_variant = at_width.groupby(["metric", "architecture", "baseline"], sort=False)
     over_seeds = of_variant["score"].apply(mean_over_seeds).unstack().astype({"seeds": int})
-    display(show(over_seeds.join(of_variant["measured_l0"].mean().rename("L0")).reset_index()))
+    measured = of_variant["measured_l0"].mean().rename("L0")
+    display(show(over_seeds.join(measured).reset_index()[["metric", "architecture", "baseline", "mean", "L0", "low", "high", "seeds"]]))
 
 # %% tags=["hide-input"]
 lines = []
@@ -528,7 +542,7 @@ for names in [(activation.name, baseline) for activation in activations for base
     lines.append(
         f"- {', '.join(names)}: {together:.3f} over {len(texts_of)} texts together, where the mean of their shares is "
         f"{texts_of['score'].mean():.3f}. The oddest text has a share of {odd['score']:.2f} and loses {odd['weight']:.1f} nats to the "
-        f"ablation; the median text loses {texts_of['weight'].median():.1f}."
+        f"ablation, all its tokens added up; the median text loses {texts_of['weight'].median():.1f}."
     )
 lines = "\n".join(lines) + (
     f"\n\nThe two ways differ by {max(apart):.3f} at most here. The fewer tokens a text has, and the less its ablation harms, the further they come apart: "

@@ -100,6 +100,26 @@ def fit(variants, batches, d_in, *, d_sae, seed=0, progress=True, **training):
     return saes, histories
 
 
+def whole_rows(history):
+    """A training history without a last row that covers fewer steps than the others do.
+
+    Shares of dead latents and cosines to the start are over the latents that fired since the row before. Those that
+    fire in a batch or two are the frequent ones alone, so a short last row is not comparable with the others.
+
+    Parameters
+    ----------
+    history : pandas.DataFrame
+        As :func:`saelite.training.train` gives it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The same if all rows cover as many steps, or if there is only one.
+    """
+    steps = history["step"]
+    return history[:-1] if len(steps) > 1 and steps.iloc[-1] - steps.iloc[-2] < steps.iloc[0] else history
+
+
 def compare(variants, batches, held_out, *, d_sae, seed=0, groups=None, progress=True, **training):
     """Train or load an SAE for every variant and test it on held-out activations.
 
@@ -170,6 +190,10 @@ def unmatched(sae, other, x, *, made_with, other_made_with, tolerance=0.05):
     return found
 
 
+def _named(null):
+    return f"the {null}" if null in ("random dictionary", "mean prediction") else null
+
+
 def in_words(table, nulls):
     """What a table of :func:`compare` says of explained variance, as Markdown: a line for each baseline.
 
@@ -190,7 +214,7 @@ def in_words(table, nulls):
         trained = rows.loc["fully trained"]
         for baseline, score, l0 in rows.drop("fully trained")[["explained_variance", "l0"]].itertuples():
             sides = ", ".join(
-                f"{'above' if score > value else 'below'} {null} ({value:z.3f})"
+                f"{'above' if score > value else 'below'} {_named(null)} ({value:z.3f})"
                 for null, value in zip(nulls["null"], nulls["explained_variance"], strict=True)
             )
             lines.append(
@@ -201,7 +225,7 @@ def in_words(table, nulls):
         beaten_by = nulls[nulls["explained_variance"] > trained["explained_variance"]]
         if len(beaten_by):
             lines.append(
-                f"- **{architecture}**: fully trained is itself below {' and '.join(beaten_by['null'])}, so the "
-                "shares above say nothing about what training achieves."
+                f"- **{architecture}**: fully trained is itself below {' and '.join(map(_named, beaten_by['null']))}, "
+                "so the shares above say nothing about what training achieves."
             )
     return "\n".join(lines)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import HTML
 
-# How a column is written; any other number gets three places.
-FORMATS = {"dead": "{:.1%}", "l0": "{:.1f}"}
+# How a column is written; any other number gets three places. (30 million samples are 29.999 in whole batches.)
+FORMATS = {"dead": "{:.1%}", "l0": "{:.1f}", "million_samples": "{:.1f}"}
 
 
 def show(table):

@@ -5,7 +5,7 @@ import torch
 from saelite import activation_functions, penalised, ranked
 from saelite.activation_functions import TopK
 from saelite.baselines import FrozenDecoder
-from saelite.comparison import architectures_at, compare, in_words, unmatched
+from saelite.comparison import architectures_at, compare, in_words, unmatched, whole_rows
 from saelite.initialisation import iso
 from saelite.sae import SAE
 from saelite.synthetic import FeatureWorld, constant_probabilities
@@ -19,6 +19,11 @@ def test_compare_trains_every_variant_on_the_same_data():
     assert list(saes) == list(histories) == [("TopK", "fully trained"), ("BatchTopK", "fully trained")]
     assert table["architecture"].tolist() == ["TopK", "BatchTopK"]
     assert (table["low"] <= table["explained_variance"]).all() and (table["explained_variance"] <= table["high"]).all()
+
+
+@pytest.mark.parametrize(("steps", "kept"), [([10, 20, 21], [10, 20]), ([10, 20, 30], [10, 20, 30]), ([7], [7])])
+def test_a_last_row_of_fewer_steps_than_the_others_is_left_out(steps, kept):
+    assert whole_rows(pd.DataFrame({"step": steps}))["step"].tolist() == kept
 
 
 def test_an_unknown_architecture_is_refused():

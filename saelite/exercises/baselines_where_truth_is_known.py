@@ -51,5 +51,5 @@ def check_largest_tau(answer):
             (np.clip(apart, 0, None), "This is the angle it has to turn by; tau is the cosine of that angle."),
             (start * bar, "The cosine of a difference has two terms: this one, and the product of the sines."),
         ],
-        said="Right. Above this tau the rule itself forbids recovery; below it, training may get there or not.",
+        said="Right. Above this τ the rule itself forbids recovery; below it, training may get there or not.",
     )
