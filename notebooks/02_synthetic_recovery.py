@@ -279,7 +279,7 @@ Markdown(
 # near as that to some direction. The grey area is what a random dictionary of the same size would recover. A dictionary that has learned something
 # lies to the right of it. One that has found features has a shoulder: its curve stays level up to a cosine near 1 and drops only there.
 
-# %% mystnb={"figure": {"caption": "Share of true features that have a decoder direction within a given cosine. The dashed line is the threshold used in the tables.", "name": "fig-recovery-curve"}, "image": {"alt": "Curves of the share of true features whose best cosine lies above a threshold, against the threshold, for each architecture and setting, over a grey area for a random dictionary."}}
+# %% mystnb={"figure": {"caption": "Share of true features that have a decoder direction within a given cosine. The dotted line is the threshold used in the tables.", "name": "fig-recovery-curve"}, "image": {"alt": "Curves of the share of true features whose best cosine lies above a threshold, against the threshold, for each architecture and setting, over a grey area for a random dictionary."}}
 best = {f"{s}, {a}": best_cosines(worlds[s].features, W_dec) for (s, a), W_dec in learned.items()}
 plots.recovery_curve(best, threshold, random_best[first]);
 
