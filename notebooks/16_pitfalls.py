@@ -94,7 +94,8 @@ plots.style()
 
 # %%
 checks.training(tokens=tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
-checks.whole(1, spliced_tokens=spliced_tokens, contexts=contexts, d_in=d_in, steps=steps, small_batch=small_batch, l0s=l0s, roomy=roomy, crowded=crowded)
+checks.whole(3, d_in=d_in)
+checks.whole(1, spliced_tokens=spliced_tokens, contexts=contexts, steps=steps, small_batch=small_batch, l0s=l0s, roomy=roomy, crowded=crowded)
 checks.whole(3, families=families)  # fewer are too few to draw an interval from
 checks.whole(12, many_features=many_features)
 checks.above(0, margin=margin)
