@@ -269,7 +269,7 @@ for (architecture, baseline), of_one in lazy.groupby(["architecture", "baseline"
     )
 Markdown(
     "\n".join(lines) + "\n\nThese cosines are of the latents that fired in a few training batches; the chapter on the "
-    "[Soft-Frozen Decoder](06_soft_frozen_decoder) asks those that fire on held-out tokens, so its medians may differ a little. "
+    "Soft-Frozen Decoder asks those that fire on held-out tokens, so its medians may differ a little. "
     "Where the first cosine is near 1, the early rise was had near the start. Whether the rest is owed to directions that turned, the last cosines tell: "
     "a trained SAE whose median ends far below 1 did not stay where it began; a Soft-Frozen Decoder may not leave."
 )
