@@ -34,6 +34,13 @@ def test_committed_notebook_has_no_outputs(source):
 
 
 @by_notebook
+def test_no_cell_prints_a_link_to_a_chapter(source):
+    """Sphinx resolves them in prose alone; in an output they lead nowhere."""
+    for cell in nbformat.read(source.with_suffix(".ipynb"), as_version=4).cells:
+        assert cell.cell_type != "code" or not re.search(r"\]\(\d\d_\w+\)", cell.source), cell.source
+
+
+@by_notebook
 def test_every_parameter_has_a_type_a_fitting_default_and_a_comment(source):
     notebook = source.with_suffix(".ipynb")
     cells = nbformat.read(notebook, as_version=4).cells
