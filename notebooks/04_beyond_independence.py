@@ -49,16 +49,16 @@ import pandas as pd
 from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 from matplotlib.ticker import PercentFormatter
+from saebook.exercises import beyond_independence as exercises
+from saebook.tables import show
 from torch.nn.functional import normalize
 
-from saelite import checks, plots
+from saelite import arguments, plots
 from saelite.comparison import architectures_at, compare
-from saelite.exercises import beyond_independence as exercises
 from saelite.initialisation import iso
 from saelite.metrics import recovery
 from saelite.nulls import nulls, sparse_coding
 from saelite.synthetic import FeatureWorld, constant_probabilities
-from saelite.tables import show
 
 plots.style()
 
@@ -76,11 +76,11 @@ plots.style()
 # - **noisy**: independent, with Gaussian noise on every dimension.
 
 # %%
-checks.training(samples=samples, batch_size=batch_size, lr=lr, seed=seed)
-checks.between(-1, 1, threshold=threshold)
-checks.whole(1, l0s=l0s)
-checks.each_once(l0s=l0s)
-checks.whole(2, 10_000, groups=groups)
+arguments.training(samples=samples, batch_size=batch_size, lr=lr, seed=seed)
+arguments.between(-1, 1, threshold=threshold)
+arguments.whole(1, l0s=l0s)
+arguments.each_once(l0s=l0s)
+arguments.whole(2, 10_000, groups=groups)
 probabilities = constant_probabilities(n_features, mean_active)
 in_groups = {"groups": groups, "open_probability": open_probability}
 if not groups * open_probability < mean_active < n_features:

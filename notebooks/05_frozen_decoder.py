@@ -52,19 +52,19 @@ from pathlib import Path
 
 import torch
 from IPython.display import HTML, Markdown
+from saebook.exercises import frozen_decoder as exercises
+from saebook.paper import paper_scores
+from saebook.tables import show
 
-from saelite import checks, plots
+from saelite import arguments, plots
 from saelite.baselines import FrozenDecoder
 from saelite.comparison import architectures_at, compare, in_words
-from saelite.corpora import CREDITS, load_texts
-from saelite.exercises import frozen_decoder as exercises
+from saelite.data.corpora import CREDITS, load_texts
+from saelite.data.language_models import check_layer, load_model
+from saelite.data.stream import training_data
+from saelite.evaluations.latents import contexts_html, draw_latents, top_contexts
 from saelite.initialisation import cov
-from saelite.latents import contexts_html, draw_latents, top_contexts
-from saelite.models import check_layer, load_model
 from saelite.nulls import chance_cosine, nulls
-from saelite.paper import paper_scores
-from saelite.stream import training_data
-from saelite.tables import show
 
 plots.style()
 
@@ -72,7 +72,7 @@ plots.style()
 # Wrong parameters are caught here, before anything slow runs.
 
 # %%
-checks.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
+arguments.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
 lm, corpus = load_model(model), load_texts(texts, streaming=train_tokens > 0)
 check_layer(lm, layer, site, harvest_context)
 d_sae = expansion * lm.d_model

@@ -55,20 +55,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from IPython.display import HTML, Markdown
+from saebook.exercises import frozen_encoder as exercises
+from saebook.paper import paper_scores
+from saebook.tables import show
 from torch.nn.functional import normalize
 
-from saelite import checks, plots
+from saelite import arguments, plots
 from saelite.baselines import FrozenEncoder
 from saelite.comparison import architectures_at, compare, in_words
-from saelite.corpora import CREDITS, load_texts
-from saelite.exercises import frozen_encoder as exercises
-from saelite.latents import contexts_html, draw_latents, top_contexts
+from saelite.data.corpora import CREDITS, load_texts
+from saelite.data.language_models import check_layer, load_model
+from saelite.data.stream import training_data
+from saelite.evaluations.latents import contexts_html, draw_latents, top_contexts
 from saelite.metrics import explained_variance
-from saelite.models import check_layer, load_model
 from saelite.nulls import nulls
-from saelite.paper import paper_scores
-from saelite.stream import training_data
-from saelite.tables import show
 
 plots.style()
 
@@ -76,7 +76,7 @@ plots.style()
 # Wrong parameters are caught here, before anything slow runs.
 
 # %%
-checks.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
+arguments.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
 lm, corpus = load_model(model), load_texts(texts, streaming=train_tokens > 0)
 check_layer(lm, layer, site, harvest_context)
 d_sae = expansion * lm.d_model

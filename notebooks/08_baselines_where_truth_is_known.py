@@ -48,22 +48,22 @@ import torch
 from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 from matplotlib.ticker import PercentFormatter
+from saebook.exercises import baselines_where_truth_is_known as exercises
+from saebook.tables import reference_run, show
 
-from saelite import checks, plots
+from saelite import arguments, plots
 from saelite.baselines import FrozenDecoder, FrozenEncoder, SoftFrozenDecoder
 from saelite.comparison import architectures_at, compare
-from saelite.exercises import baselines_where_truth_is_known as exercises
 from saelite.initialisation import iso
 from saelite.metrics import WatchRecovery, best_cosines, recovery
 from saelite.nulls import chance_cosine, nulls
 from saelite.synthetic import FeatureWorld, constant_probabilities, log_uniform_probabilities
-from saelite.tables import reference_run, show
 
 plots.style()
-checks.training(samples=samples, batch_size=batch_size, lr=lr, seed=seed)
-checks.between(-1, 1, threshold=threshold)
-checks.each_once(taus=taus)
-checks.between(0, 1, taus=taus)
+arguments.training(samples=samples, batch_size=batch_size, lr=lr, seed=seed)
+arguments.between(-1, 1, threshold=threshold)
+arguments.each_once(taus=taus)
+arguments.between(0, 1, taus=taus)
 runs = reference_run(reference, "baselines")
 known = {"constant": constant_probabilities(n_features, l0), "variable": log_uniform_probabilities(n_features, seed=seed)}
 if setting not in known:

@@ -57,30 +57,30 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
+from saebook.exercises import reconstruction as exercises
+from saebook.paper import paper_scores
+from saebook.tables import reference_run, show
 from scipy.stats import sem, t
 from torch.nn.functional import normalize
 
-from saelite import checks, plots
+from saelite import arguments, plots
 from saelite.comparison import architectures_at, fit, papers_grid, whole_rows
-from saelite.corpora import load_texts
+from saelite.data.corpora import load_texts
+from saelite.data.language_models import check_layer, load_model
+from saelite.data.stream import training_data
 from saelite.evaluations import over, references
-from saelite.exercises import reconstruction as exercises
+from saelite.evaluations.reconstruction import EV, KL, LOSS, RECOVERED_MEAN, RECOVERED_ZERO, Reconstruction
+from saelite.evaluations.scorecard import against_trained
 from saelite.metrics import evaluate
-from saelite.models import check_layer, load_model
-from saelite.paper import paper_scores
-from saelite.reconstruction import EV, KL, LOSS, RECOVERED_MEAN, RECOVERED_ZERO, Reconstruction
-from saelite.scorecard import against_trained
 from saelite.statistics import summarise
-from saelite.stream import training_data
-from saelite.tables import reference_run, show
 
 plots.style()
 
 # %%
-checks.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
+arguments.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
 lm, corpus = load_model(model), load_texts(texts, streaming=train_tokens > 0)
-checks.whole(1, spliced_tokens=spliced_tokens)
-checks.above(0, margin=margin)
+arguments.whole(1, spliced_tokens=spliced_tokens)
+arguments.above(0, margin=margin)
 runs, wide_runs = reference_run(reference, "reconstruction"), reference_run(wider, "reconstruction")
 check_layer(lm, layer, site, harvest_context)
 d_sae = expansion * lm.d_model

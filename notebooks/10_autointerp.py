@@ -74,22 +74,22 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython.display import HTML, Markdown
+from saebook.exercises import autointerp as exercises
+from saebook.interactive import latent_browser
+from saebook.tables import show
 
-from saelite import checks, plots
-from saelite.autointerp import DECILES, AutoInterp
+from saelite import arguments, plots
 from saelite.comparison import architectures_at, fit, papers_grid
-from saelite.corpora import CREDITS, load_texts
+from saelite.data.corpora import CREDITS, load_texts
+from saelite.data.language_models import check_layer, load_model
+from saelite.data.stream import training_data
 from saelite.evaluations import over, references
-from saelite.exercises import autointerp as exercises
-from saelite.interactive import latent_browser
-from saelite.judges import EmbeddingJudge, LexicalJudge
-from saelite.latents import activation_histograms, contexts_html, draw_latents, logit_effect, top_contexts
-from saelite.llm_judge import LLMJudge
+from saelite.evaluations.autointerp import DECILES, AutoInterp
+from saelite.evaluations.judges import EmbeddingJudge, LexicalJudge
+from saelite.evaluations.latents import activation_histograms, contexts_html, draw_latents, logit_effect, top_contexts
+from saelite.evaluations.llm_judge import LLMJudge
 from saelite.metrics import evaluate
-from saelite.models import check_layer, load_model
 from saelite.statistics import contrast, summarise
-from saelite.stream import training_data
-from saelite.tables import show
 
 plots.style()
 
@@ -97,11 +97,11 @@ plots.style()
 # What can be wrong with the parameters shows here, before anything long runs.
 
 # %%
-checks.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
+arguments.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
 lm, corpus = load_model(model), load_texts(texts, streaming=train_tokens > 0)
-checks.whole(1, tokens_scored=tokens_scored, latents=latents, described_by=described_by, tested_on=tested_on, rounds=rounds)
-checks.between(0, 1e9, input_price=input_price, output_price=output_price)
-checks.above(0, margin=margin)
+arguments.whole(1, tokens_scored=tokens_scored, latents=latents, described_by=described_by, tested_on=tested_on, rounds=rounds)
+arguments.between(0, 1e9, input_price=input_price, output_price=output_price)
+arguments.above(0, margin=margin)
 check_layer(lm, layer, site, harvest_context)
 d_sae = expansion * lm.d_model
 activations = architectures_at(l0, architectures, d_sae)

@@ -60,20 +60,20 @@ import pandas as pd
 import torch
 from IPython.display import Markdown
 from matplotlib import pyplot as plt
+from saebook.exercises import sparse_probing as exercises
+from saebook.paper import SITE, paper_table
+from saebook.tables import show
 
-from saelite import checks, plots
+from saelite import arguments, plots
 from saelite.comparison import architectures_at, fit, papers_grid
-from saelite.concepts import CREDITS, load_concepts
-from saelite.corpora import load_texts
+from saelite.data.corpora import load_texts
+from saelite.data.language_models import check_layer, load_model
+from saelite.data.stream import training_data
 from saelite.evaluations import over, references
-from saelite.exercises import sparse_probing as exercises
-from saelite.models import check_layer, load_model
-from saelite.paper import SITE, paper_table
-from saelite.probing import Probing
-from saelite.scorecard import against_trained
+from saelite.evaluations.concepts import CREDITS, load_concepts
+from saelite.evaluations.probing import Probing
+from saelite.evaluations.scorecard import against_trained
 from saelite.statistics import contrast, summarise
-from saelite.stream import training_data
-from saelite.tables import show
 
 plots.style()
 
@@ -81,9 +81,9 @@ plots.style()
 # What can be wrong with the parameters shows here, before anything long runs.
 
 # %%
-checks.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
+arguments.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
 lm, corpus = load_model(model), load_texts(texts, streaming=train_tokens > 0)
-checks.above(0, margin=margin)
+arguments.above(0, margin=margin)
 check_layer(lm, layer, site, harvest_context)
 d_sae = expansion * lm.d_model
 activations = architectures_at(l0, architectures, d_sae)

@@ -56,28 +56,28 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
+from saebook.exercises import causal_editing as exercises
+from saebook.paper import paper_scores
+from saebook.tables import show
 
-from saelite import checks, plots
+from saelite import arguments, plots
 from saelite.comparison import architectures_at, fit, papers_grid
-from saelite.corpora import load_texts
-from saelite.editing import Editing
+from saelite.data.corpora import load_texts
+from saelite.data.language_models import check_layer, load_model
+from saelite.data.stream import training_data
 from saelite.evaluations import over, references
-from saelite.exercises import causal_editing as exercises
-from saelite.facts import city_facts, known_facts
-from saelite.models import check_layer, load_model
-from saelite.paper import paper_scores
-from saelite.scorecard import against_trained, no_better_than_floor
+from saelite.evaluations.editing import Editing
+from saelite.evaluations.facts import city_facts, known_facts
+from saelite.evaluations.scorecard import against_trained, no_better_than_floor
 from saelite.statistics import rescaled, summarise
-from saelite.stream import training_data
-from saelite.tables import show
 
 plots.style()
 
 # %%
-checks.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
+arguments.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
 lm, corpus = load_model(model), load_texts(texts, streaming=train_tokens > 0)
-checks.whole(1, cities=cities, known_of=known_of, pairs=pairs, steps=steps)
-checks.above(0, margin=margin)
+arguments.whole(1, cities=cities, known_of=known_of, pairs=pairs, steps=steps)
+arguments.above(0, margin=margin)
 check_layer(lm, layer, site, harvest_context)
 d_sae = expansion * lm.d_model
 activations = architectures_at(l0, architectures, d_sae)

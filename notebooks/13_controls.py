@@ -53,28 +53,28 @@ from pathlib import Path
 import pandas as pd
 import torch
 from IPython.display import Markdown
+from saebook.exercises import controls as exercises
+from saebook.tables import show
 
-from saelite import checks, plots
-from saelite.activations import harvest
-from saelite.autointerp import AutoInterp
+from saelite import arguments, plots
 from saelite.baselines import FrozenDecoder
 from saelite.comparison import architectures_at, compare
 from saelite.controls import TensorBatches, permuted, reinitialised, shared_latents
-from saelite.corpora import load_texts
+from saelite.data.corpora import load_texts
+from saelite.data.harvest import harvest
+from saelite.data.language_models import check_layer, load_model
 from saelite.evaluations import over
-from saelite.exercises import controls as exercises
-from saelite.judges import LexicalJudge
-from saelite.models import check_layer, load_model
+from saelite.evaluations.autointerp import AutoInterp
+from saelite.evaluations.judges import LexicalJudge
 from saelite.nulls import nulls
 from saelite.statistics import contrast, summarise
-from saelite.tables import show
 
 plots.style()
 
 # %%
-checks.training(tokens=tokens, batch_size=batch_size, lr=lr, seed=seed)
-checks.whole(0, documents=documents)
-checks.whole(1, latents=latents)
+arguments.training(tokens=tokens, batch_size=batch_size, lr=lr, seed=seed)
+arguments.whole(0, documents=documents)
+arguments.whole(1, latents=latents)
 lm, corpus = load_model(model), load_texts(texts, limit=documents or None)
 check_layer(lm, layer, site, harvest_context)
 d_sae = expansion * lm.d_model

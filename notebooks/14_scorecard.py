@@ -73,36 +73,36 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
+from saebook.exercises import scorecard as exercises
+from saebook.paper import SITE, paper_table
+from saebook.tables import reference_run, show
 
-from saelite import checks, plots
-from saelite.autointerp import AutoInterp
+from saelite import arguments, plots
 from saelite.comparison import architectures_at, fit, papers_grid
-from saelite.concepts import load_concepts
-from saelite.corpora import load_texts
-from saelite.editing import Editing
+from saelite.data.corpora import load_texts
+from saelite.data.language_models import check_layer, load_model
+from saelite.data.stream import training_data
 from saelite.evaluations import over
-from saelite.exercises import scorecard as exercises
-from saelite.facts import city_facts, known_facts
-from saelite.judges import EmbeddingJudge, LexicalJudge
-from saelite.models import check_layer, load_model
-from saelite.paper import SITE, paper_table
-from saelite.probing import Probing
-from saelite.reconstruction import EV, RECOVERED_MEAN, Reconstruction
-from saelite.scorecard import TRAINED, no_better_than_floor, scorecard
+from saelite.evaluations.autointerp import AutoInterp
+from saelite.evaluations.concepts import load_concepts
+from saelite.evaluations.editing import Editing
+from saelite.evaluations.facts import city_facts, known_facts
+from saelite.evaluations.judges import EmbeddingJudge, LexicalJudge
+from saelite.evaluations.probing import Probing
+from saelite.evaluations.reconstruction import EV, RECOVERED_MEAN, Reconstruction
+from saelite.evaluations.scorecard import TRAINED, no_better_than_floor, scorecard
 from saelite.statistics import LEVEL
-from saelite.stream import training_data
-from saelite.tables import reference_run, show
 
 plots.style()
 
 # %%
-checks.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
+arguments.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
 lm, corpus = load_model(model), load_texts(texts, streaming=train_tokens > 0)
-checks.whole(1, spliced_tokens=spliced_tokens, tokens_scored=tokens_scored, latents=latents, described_by=described_by, tested_on=tested_on)
-checks.whole(1, cities=cities, known_of=known_of, pairs=pairs, steps=steps)
+arguments.whole(1, spliced_tokens=spliced_tokens, tokens_scored=tokens_scored, latents=latents, described_by=described_by, tested_on=tested_on)
+arguments.whole(1, cities=cities, known_of=known_of, pairs=pairs, steps=steps)
 runs = reference_run(reference, "scorecard")
-checks.whole(8, context=context)
-checks.whole(1, lm.d_model, k=k)
+arguments.whole(8, context=context)
+arguments.whole(1, lm.d_model, k=k)
 labelled, facts = load_concepts(tasks, per_label=per_label, seed=seed), city_facts(cities)
 check_layer(lm, layer, site, harvest_context)
 d_sae = expansion * lm.d_model

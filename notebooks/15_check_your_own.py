@@ -61,32 +61,33 @@ import numpy as np
 import pandas as pd
 import torch
 from IPython.display import HTML, Markdown, display
+from saebook.exercises import check_your_own as exercises
+from saebook.tables import reference_run, show
 
-from saelite import checking, checks, formats, plots, report
+from saelite import arguments, formats, plots
 from saelite.activation_functions import TopK
-from saelite.activations import harvest
+from saelite.checking import foreign_sae, report
 from saelite.comparison import architectures_at, fit
-from saelite.corpora import CREDITS, load_texts
-from saelite.exercises import check_your_own as exercises
-from saelite.latents import contexts_html, draw_latents, logit_effect, top_contexts
+from saelite.data.corpora import CREDITS, load_texts
+from saelite.data.harvest import harvest
+from saelite.data.language_models import check_layer, load_model, norms_after
+from saelite.evaluations.latents import contexts_html, draw_latents, logit_effect, top_contexts
+from saelite.evaluations.scorecard import scorecard
 from saelite.metrics import evaluate, explained_variance
-from saelite.models import check_layer, load_model, norms_after
 from saelite.sae import SAE
-from saelite.scorecard import scorecard
-from saelite.tables import reference_run, show
 
 plots.style()
 began = time.monotonic()
 results = Path(os.environ.get("SAELITE_RESULTS", "results"))
 
 # %%
-checks.each_once(evaluations=evaluations)
-for unknown in [name for name in evaluations if name not in checking.EVALUATIONS]:
-    raise ValueError(f"There is no evaluation {unknown!r}; choose from {', '.join(checking.EVALUATIONS)}.")
-checks.training(tokens=tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
-checks.whole(0, documents=documents)
-checks.above(0, scale=scale)
-checks.between(0, 1e9, minutes=minutes)
+arguments.each_once(evaluations=evaluations)
+for unknown in [name for name in evaluations if name not in foreign_sae.EVALUATIONS]:
+    raise ValueError(f"There is no evaluation {unknown!r}; choose from {', '.join(foreign_sae.EVALUATIONS)}.")
+arguments.training(tokens=tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
+arguments.whole(0, documents=documents)
+arguments.above(0, scale=scale)
+arguments.between(0, 1e9, minutes=minutes)
 other = reference_run(reference, "check_card")
 lm, corpus = load_model(model), load_texts(texts, limit=documents or None)
 check_layer(lm, layer, site, harvest_context)
@@ -95,8 +96,8 @@ given = {
 }  # fmt: skip
 if checkpoint:  # one that is damaged, or reads another width, is refused before long work
     theirs, says = formats.read(checkpoint)
-    checking.rescale(theirs, scale)
-    checking.at_odds(theirs, says, **given)
+    foreign_sae.rescale(theirs, scale)
+    foreign_sae.at_odds(theirs, says, **given)
 store = harvest(lm, corpus, layer=layer, site=site, tokens=tokens, context=harvest_context)
 batches = store.batches(batch_size, epochs=epochs, seed=seed)
 
@@ -113,8 +114,8 @@ if of_this_book:
     shutil.rmtree(checkpoint, ignore_errors=True)  # of an earlier run
     formats.write_saelens(*made.values(), checkpoint, model_name=model, hook_name=f"blocks.{layer}.{formats.HOOKS[site]}")
 sae, about = formats.read(checkpoint)
-checking.rescale(sae, scale)
-notes = checking.at_odds(sae, about, **given)
+foreign_sae.rescale(sae, scale)
+notes = foreign_sae.at_odds(sae, about, **given)
 Markdown(
     "\n".join(f"- {key}: {escape(str(value))}" for key, value in about.items() if value is not None)
     + f"\n- width {sae.d_in}, {sae.d_sae:,} latents\n\n"
@@ -128,12 +129,12 @@ Markdown(
 # $\sqrt{d}$ or 1, and not every checkpoint holds the factor. So: what does it explain with the activations multiplied by something first?
 
 # %%
-scales = checking.by_scale(sae, store.held_out[:4096], scale)
+scales = foreign_sae.by_scale(sae, store.held_out[:4096], scale)
 show(scales)
 
 # %%
 own = evaluate(sae, store.held_out[:4096])
-notes.append(checking.scale_in_words(scales))
+notes.append(foreign_sae.scale_in_words(scales))
 notes.append(
     f"On {min(4096, len(store.held_out)):,} held-out activations it has an L0 of {own.l0:.1f}, and {own.dead:.1%} of its latents never fire."
 )
@@ -150,10 +151,10 @@ Markdown("\n\n".join(notes[-2:]))
 
 # %%
 saes, _ = fit(
-    checking.matched(sae, own.l0, store.train[:50_000], seed=seed), batches, store.d_in, d_sae=sae.d_sae, seed=seed, lr=lr
+    foreign_sae.matched(sae, own.l0, store.train[:50_000], seed=seed), batches, store.d_in, d_sae=sae.d_sae, seed=seed, lr=lr
 )
 architecture = next(iter(saes))[0]
-saes = {(architecture, checking.YOURS): sae} | saes
+saes = {(architecture, foreign_sae.YOURS): sae} | saes
 measured = [{"SAE": variant} | evaluate(one, store.held_out[:4096]).row() for (_, variant), one in saes.items()]
 show(pd.DataFrame(measured))
 
@@ -169,8 +170,8 @@ for one in evaluations:
     if minutes and time.monotonic() - began > 60 * minutes:
         notes.append(f"Left out, since {minutes:g} minutes were over: {one}.")
         continue
-    evaluation = checking.evaluation(one, lm, store, l0=round(own.l0), d_sae=sae.d_sae, seed=seed)
-    cards.append(scorecard(saes, [evaluation], against=checking.YOURS))
+    evaluation = foreign_sae.evaluation(one, lm, store, l0=round(own.l0), d_sae=sae.d_sae, seed=seed)
+    cards.append(scorecard(saes, [evaluation], against=foreign_sae.YOURS))
 if not cards:
     raise ValueError(f"minutes={minutes:g} were over before the first evaluation: give more.")
 card = pd.concat(cards, ignore_index=True)
@@ -187,18 +188,18 @@ brief(card)
 figure = plots.scorecard(card)
 
 # %% tags=["hide-input"]
-said = "\n".join(f"- {line}" for line in map(escape, report.in_words(card, checking.YOURS) + notes))
-apart = card[(card["baseline"] == checking.HERE) & card["verdict"].isin(["better", "worse"])]
+said = "\n".join(f"- {line}" for line in map(escape, report.in_words(card, foreign_sae.YOURS) + notes))
+apart = card[(card["baseline"] == foreign_sae.HERE) & card["verdict"].isin(["better", "worse"])]
 if of_this_book and round(own.l0) == next(iter(made.values())).activation.k and len(apart):
     said += (
-        f"\n\n*{checking.HERE.capitalize()}* differs from the SAE that was made above by its seed alone, and yet is "
+        f"\n\n*{foreign_sae.HERE.capitalize()}* differs from the SAE that was made above by its seed alone, and yet is "
         + ", ".join(f"{row.verdict} in {row.metric} (by {abs(row.difference):.3f})" for row in apart.itertuples())
         + ". The intervals speak of other items, not of other seeds: a baseline that is no further apart than that may owe it to its seed."
     )
 Markdown(said)
 
 # %% tags=["hide-input"]
-frozen = card[~card["baseline"].isin([checking.YOURS, checking.HERE])]
+frozen = card[~card["baseline"].isin([foreign_sae.YOURS, foreign_sae.HERE])]
 holds = frozen[frozen["verdict"].isin(["equivalent", "better"])].groupby("baseline", sort=False)["metric"].agg(", ".join)
 open_ = frozen[frozen["verdict"].isin(["not told apart", "nothing to match"])].groupby("baseline", sort=False)["metric"].agg(", ".join)
 Markdown(
@@ -217,7 +218,7 @@ Markdown(
 
 # %% tags=["hide-input"]
 columns = {}
-for variant in (checking.YOURS, "Frozen Decoder"):
+for variant in (foreign_sae.YOURS, "Frozen Decoder"):
     one = saes[architecture, variant]
     drawn = draw_latents(one, store.held_out[:20_000], 4, min_firing=5, seed=seed)
     columns[variant] = top_contexts(one, store.held_out, drawn, lm.tokenizer, n=3).merge(logit_effect(lm, one, drawn), on="latent")
@@ -229,7 +230,7 @@ HTML(contexts_html(columns, CREDITS.get(texts, texts)))
 # One page to send to somebody, and the same for programs.
 
 # %%
-written = report.write(results / "check", name, about=about, notes=notes, card=card, figure=figure, against=checking.YOURS)
+written = report.write(results / "check", name, about=about, notes=notes, card=card, figure=figure, against=foreign_sae.YOURS)
 card.to_json(results / "check_card.json", orient="records", indent=1)
 Markdown("\n".join(f"- `{path.parent.name}/{path.name}`, {path.stat().st_size / 1000:.0f} kB" for path in written))
 
@@ -247,14 +248,14 @@ Markdown(other.label or "The reference run was left out of this run.")
 # %%
 if other:
     THEIRS = "SAELens's SAE"
-    card_of_other = other.tables["check_card"].replace({"baseline": {checking.YOURS: THEIRS}})
+    card_of_other = other.tables["check_card"].replace({"baseline": {foreign_sae.YOURS: THEIRS}})
     display(brief(card_of_other))
 
 # %% tags=["hide-input"]
 text = ""
 if other:
     said = report.in_words(card_of_other, THEIRS)
-    random = card_of_other[~card_of_other["baseline"].isin([THEIRS, checking.HERE])]
+    random = card_of_other[~card_of_other["baseline"].isin([THEIRS, foreign_sae.HERE])]
     ahead = random[random["verdict"] == "better"]
     text = "\n".join(f"- {line}" for line in said) + (
         "\n\nA baseline with random parts is *better* than this SAE: " + ", ".join(f"{row.baseline} in {row.metric}" for row in ahead.itertuples()) + "."

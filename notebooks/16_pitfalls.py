@@ -63,29 +63,29 @@ import torch
 from IPython.display import HTML, Markdown, display
 from matplotlib import pyplot as plt
 from matplotlib.ticker import PercentFormatter
+from saebook.exercises import pitfalls as exercises
+from saebook.tables import show
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from torch.nn.functional import normalize
 
-from saelite import checks, plots
-from saelite.absorption import absorption, hedging
+from saelite import arguments, plots
 from saelite.activation_functions import TopK
-from saelite.activations import harvest
 from saelite.baselines import FrozenDecoder
 from saelite.comparison import architectures_at, fit, unmatched
-from saelite.corpora import CREDITS, load_texts
+from saelite.data.corpora import CREDITS, load_texts
+from saelite.data.harvest import harvest
+from saelite.data.language_models import check_layer, load_model
 from saelite.evaluations import over, references
-from saelite.exercises import pitfalls as exercises
+from saelite.evaluations.absorption import absorption, hedging
+from saelite.evaluations.latents import contexts_html, draw_latents, top_contexts
+from saelite.evaluations.reconstruction import RECOVERED_MEAN, RECOVERED_ZERO, Reconstruction
 from saelite.initialisation import iso
-from saelite.latents import contexts_html, draw_latents, top_contexts
 from saelite.metrics import best_cosines, evaluate, explained_variance, matched_cosines, recovery
-from saelite.models import check_layer, load_model
 from saelite.nulls import nulls
-from saelite.reconstruction import RECOVERED_MEAN, RECOVERED_ZERO, Reconstruction
 from saelite.sae import SAE
 from saelite.statistics import contrast, rescaled, summarise
 from saelite.synthetic import FeatureWorld, constant_probabilities
-from saelite.tables import show
 
 plots.style()
 
@@ -93,12 +93,12 @@ plots.style()
 # What can be wrong with the parameters shows here, before anything long runs.
 
 # %%
-checks.training(tokens=tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
-checks.whole(3, d_in=d_in)
-checks.whole(1, spliced_tokens=spliced_tokens, contexts=contexts, steps=steps, small_batch=small_batch, l0s=l0s, roomy=roomy, crowded=crowded)
-checks.whole(3, families=families)  # fewer are too few to draw an interval from
-checks.whole(12, many_features=many_features)
-checks.above(0, margin=margin)
+arguments.training(tokens=tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
+arguments.whole(3, d_in=d_in)
+arguments.whole(1, spliced_tokens=spliced_tokens, contexts=contexts, steps=steps, small_batch=small_batch, l0s=l0s, roomy=roomy, crowded=crowded)
+arguments.whole(3, families=families)  # fewer are too few to draw an interval from
+arguments.whole(12, many_features=many_features)
+arguments.above(0, margin=margin)
 lm, corpus = load_model(model), load_texts(texts)
 check_layer(lm, layer)
 d_sae = expansion * lm.d_model

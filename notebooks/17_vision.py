@@ -63,20 +63,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython.display import HTML, Markdown, display
+from saebook.exercises import vision as exercises
+from saebook.tables import show
 
-from saelite import checks, plots
+from saelite import arguments, plots
 from saelite.comparison import architectures_at, fit, papers_grid
+from saelite.data.images import load_images
+from saelite.data.vision_models import check_block, harvest_images, load_vision_model, seen
 from saelite.evaluations import over, references
-from saelite.exercises import vision as exercises
-from saelite.images import load_images
-from saelite.label_purity import PURITY, PURITY_RARE, LabelPurity
+from saelite.evaluations.image_latents import draw_rare, gallery, image_peaks, pictures, pictures_html
+from saelite.evaluations.label_purity import PURITY, PURITY_RARE, LabelPurity
+from saelite.evaluations.scorecard import against_trained
 from saelite.metrics import evaluate
 from saelite.sae import SAE
-from saelite.scorecard import against_trained
 from saelite.statistics import summarise
-from saelite.tables import show
-from saelite.vision import draw_rare, gallery, image_peaks, pictures, pictures_html
-from saelite.vision_models import check_block, harvest_images, load_vision_model, seen
 
 plots.style()
 RANDOM = "fully random"
@@ -85,12 +85,12 @@ RANDOM = "fully random"
 # What can be wrong with the parameters shows here, before anything long runs.
 
 # %%
-checks.training(batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
-checks.whole(0, image_count=image_count)
-checks.whole(1, shown=shown)
-checks.whole(2, top=top)
-checks.between(0, 1, held_out=held_out, rare=rare)
-checks.above(0, margin=margin)
+arguments.training(batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
+arguments.whole(0, image_count=image_count)
+arguments.whole(1, shown=shown)
+arguments.whole(2, top=top)
+arguments.between(0, 1, held_out=held_out, rare=rare)
+arguments.above(0, margin=margin)
 vm = load_vision_model(model)
 check_block(vm, layer)
 image_set = load_images(images, split, image_column, label_column, seed=seed, limit=image_count or None)

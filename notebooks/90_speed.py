@@ -41,9 +41,9 @@ import pandas as pd
 from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 from matplotlib.ticker import NullFormatter
+from saebook.tables import show
 
 from saelite import plots
-from saelite.tables import show
 
 plots.style()
 parts = json.loads((Path(reference) / "training.json").read_text(encoding="utf-8"))

@@ -13,57 +13,59 @@ import time
 import pandas as pd
 import yaml
 
-from saelite import checking, checks, housekeeping, plots, report
-from saelite import plan as planning
-from saelite.activations import harvest
+from saelite import arguments, plots
+from saelite.checking import foreign_sae, report
+from saelite.checking import plan_a_run as planning
 from saelite.comparison import fit
-from saelite.corpora import load_texts
+from saelite.data.corpora import load_texts
+from saelite.data.harvest import harvest
+from saelite.data.language_models import SITES, check_layer, load_model, norms_after
+from saelite.evaluations.scorecard import scorecard
 from saelite.formats import read
 from saelite.metrics import evaluate
-from saelite.models import SITES, check_layer, load_model, norms_after
-from saelite.scorecard import scorecard
+from saelite.storage import cache_contents
 
 
 def check(options):
     """Read, question, match, measure, report; each step prints what it found before the next, longer one."""
     began = time.monotonic()
-    checks.training(
+    arguments.training(
         tokens=options.tokens, batch_size=options.batch_size, epochs=options.epochs, lr=options.lr, seed=options.seed
     )
-    checks.between(0, 1e9, minutes=options.minutes)
+    arguments.between(0, 1e9, minutes=options.minutes)
     sae, about = read(options.checkpoint)
-    checking.rescale(sae, options.scale)
+    foreign_sae.rescale(sae, options.scale)
     lm, corpus = load_model(options.model), load_texts(options.texts)
     check_layer(lm, options.layer, options.site)
-    notes = checking.at_odds(
+    notes = foreign_sae.at_odds(
         sae, about, model=options.model, layer=options.layer, d_model=lm.d_model, site=options.site,
         norms_after=norms_after(lm, options.layer, options.site),
     )  # fmt: skip
     store = harvest(lm, corpus, layer=options.layer, site=options.site, tokens=options.tokens)
-    notes.append(checking.scale_in_words(checking.by_scale(sae, store.held_out[:4096], options.scale)))
+    notes.append(foreign_sae.scale_in_words(foreign_sae.by_scale(sae, store.held_out[:4096], options.scale)))
     print("\n".join(notes), flush=True)
 
     l0 = evaluate(sae, store.held_out[:4096]).l0
-    variants = checking.matched(sae, l0, store.train[:50_000], seed=options.seed)
+    variants = foreign_sae.matched(sae, l0, store.train[:50_000], seed=options.seed)
     batches = store.batches(options.batch_size, epochs=options.epochs, seed=options.seed)
     saes, _ = fit(variants, batches, store.d_in, d_sae=sae.d_sae, seed=options.seed, lr=options.lr)
     architecture = next(iter(saes))[0]
-    saes = {(architecture, checking.YOURS): sae} | saes
+    saes = {(architecture, foreign_sae.YOURS): sae} | saes
     measured = []
     for name in options.evaluations:
         if options.minutes and time.monotonic() - began > 60 * options.minutes:
             notes.append(f"Left out, since {options.minutes:g} minutes were over: {name}.")
             continue
-        one = checking.evaluation(name, lm, store, l0=round(l0), d_sae=sae.d_sae, seed=options.seed)
-        measured.append(scorecard(saes, [one], against=checking.YOURS))
-        print("\n".join(report.in_words(measured[-1], checking.YOURS)), flush=True)
+        one = foreign_sae.evaluation(name, lm, store, l0=round(l0), d_sae=sae.d_sae, seed=options.seed)
+        measured.append(scorecard(saes, [one], against=foreign_sae.YOURS))
+        print("\n".join(report.in_words(measured[-1], foreign_sae.YOURS)), flush=True)
     if not measured:
         raise ValueError(f"minutes={options.minutes:g} are over before the first evaluation: give more.")
     card = pd.concat(measured, ignore_index=True)
     plots.style()
     paths = report.write(
         options.out, options.checkpoint, about=about, notes=notes, card=card, figure=plots.scorecard(card),
-        against=checking.YOURS,
+        against=foreign_sae.YOURS,
     )  # fmt: skip
     print("Report:", *paths)
 
@@ -98,18 +100,18 @@ def _of_its_kind(name, value):
 def cache(options):
     """Say what lies in the cache, or clear it."""
     if options.clean is None and options.clean_older is None:
-        print("\n".join(housekeeping.in_words()))
+        print("\n".join(cache_contents.in_words()))
         return
-    removed, freed, in_use = housekeeping.clean(options.clean or None, options.clean_older or 0.0)
+    removed, freed, in_use = cache_contents.clean(options.clean or None, options.clean_older or 0.0)
     left = f"; {in_use} left, since another process is using them" if in_use else ""
-    print(f"Removed {removed} results, {housekeeping.megabytes(freed)}{left}.")
+    print(f"Removed {removed} results, {cache_contents.megabytes(freed)}{left}.")
 
 
 SETTINGS = inspect.signature(planning.plan).parameters
 """What a plan is made of; a file of parameters may name more, which a plan does not depend on."""
 
 
-def main(arguments=None):
+def main(command=None):
     parser = argparse.ArgumentParser(prog="python -m saelite", description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(required=True)
     one = commands.add_parser(
@@ -122,7 +124,7 @@ def main(arguments=None):
     one.add_argument("--texts", default="wikipedia-en", help="text set, as in load_texts")
     one.add_argument("--tokens", type=int, default=400_000, help="activations to harvest")
     one.add_argument("--scale", type=float, default=1.0, help="what activations are multiplied by before they reach it")
-    one.add_argument("--evaluations", nargs="+", default=list(checking.EVALUATIONS), choices=checking.EVALUATIONS)
+    one.add_argument("--evaluations", nargs="+", default=list(foreign_sae.EVALUATIONS), choices=foreign_sae.EVALUATIONS)
     one.add_argument(
         "--minutes", type=float, default=0.0, help="begin no evaluation after so many minutes; 0: no limit"
     )
@@ -143,13 +145,13 @@ def main(arguments=None):
     two.set_defaults(run=plan)
     three = commands.add_parser("cache", help="what lies in the cache, and clearing it")
     three.add_argument(
-        "--clean", nargs="*", metavar="KIND", help=f"remove all, or some of: {', '.join(housekeeping.KINDS)}"
+        "--clean", nargs="*", metavar="KIND", help=f"remove all, or some of: {', '.join(cache_contents.KINDS)}"
     )
     three.add_argument("--clean-older", type=float, metavar="DAYS", help="remove only what was not used for so long")
     three.set_defaults(run=cache)
-    words = sys.argv[1:] if arguments is None else arguments
+    words = sys.argv[1:] if command is None else command
     try:
-        checks.no_credentials(**{"The command": words})  # before anything repeats them
+        arguments.no_credentials(**{"The command": words})  # before anything repeats them
         options = parser.parse_args(words)
         options.run(options)
     except (ValueError, OSError, ModuleNotFoundError) as error:

@@ -4,8 +4,9 @@ Each class answers four questions.
 
 - ``forward(pre, norms)``: the code of a batch at inference, dense, shape (batch, d_sae), from its pre-activations and
   the norms ``||x - b_dec||`` (batch, 1) of its samples.
-- ``select(pre)``: in training, which entries may be active? From :class:`saelite.pre_activations.PreActivations` to a
-  :class:`saelite.sparse.Support` and the pre-activations `z` (nnz,) there.
+- ``select(pre)``: in training, which entries may be active? From
+  :class:`saelite.kernels.pre_activations.PreActivations` to a :class:`saelite.kernels.sparse.Support` and the
+  pre-activations `z` (nnz,) there.
 - ``code(z, support)``: the values there, differentiable, from the pre-activations `z` (nnz,) on that support.
 - ``penalty(z, values, support)``: what training adds to the reconstruction error, a scalar.
 

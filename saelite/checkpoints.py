@@ -9,9 +9,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from saelite import activation_functions, baselines
-from saelite.atomic import atomic_file, atomic_folder
-from saelite.checksums import fault
 from saelite.sae import SAE
+from saelite.storage.atomic import atomic_file, atomic_folder
+from saelite.storage.checksums import fault
 
 FORMAT = "saelite-1"
 

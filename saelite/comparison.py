@@ -3,7 +3,7 @@
 import pandas as pd
 import torch
 
-from saelite import activation_functions, checkpoints, checks
+from saelite import activation_functions, arguments, checkpoints
 from saelite.baselines import FrozenDecoder, FrozenEncoder, SoftFrozenDecoder
 from saelite.initialisation import cov
 from saelite.metrics import evaluate
@@ -32,8 +32,8 @@ def architectures_at(l0, names, d_sae):
     ValueError
         For a name that is not among them or twice, or an L0 that does not fit the dictionary.
     """
-    checks.each_once(architectures=names)
-    checks.whole(1, d_sae=d_sae)
+    arguments.each_once(architectures=names)
+    arguments.whole(1, d_sae=d_sae)
     known = activation_functions.__all__
     for name in names:
         if name not in known:

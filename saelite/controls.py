@@ -12,8 +12,8 @@ from scipy.optimize import linear_sum_assignment
 from torch.nn.functional import normalize
 from transformers import AutoModelForCausalLM
 
-from saelite import checks
-from saelite.models import LanguageModel
+from saelite import arguments
+from saelite.data.language_models import LanguageModel
 
 
 def reinitialised(lm: LanguageModel, seed=0) -> LanguageModel:
@@ -75,7 +75,7 @@ class TensorBatches:
     """
 
     def __init__(self, x, batch_size, settings, seed=0):
-        checks.whole(1, batch_size=batch_size)
+        arguments.whole(1, batch_size=batch_size)
         if len(x) < batch_size:
             raise ValueError(f"There are {len(x):,} activations, too few for one batch of {batch_size:,}.")
         self.x, self.batch_size = x, batch_size

@@ -29,10 +29,10 @@ from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from saelite import checkpoints, checks
+from saelite import arguments, checkpoints
 from saelite.activation_functions import BatchTopK, JumpReLU, Matryoshka, ReLU, TopK
-from saelite.atomic import atomic_folder
 from saelite.sae import SAE, check_finite
+from saelite.storage.atomic import atomic_folder
 
 WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec")
 
@@ -302,7 +302,7 @@ def _with_norms_in_the_code(weights):
 
 def _folder(source):
     """The folder that holds the checkpoint, fetched from the hub where `source` is no path of this machine."""
-    checks.no_credentials(checkpoint=str(source))
+    arguments.no_credentials(checkpoint=str(source))
     path = Path(source).expanduser()
     if path.exists():
         return path if path.is_dir() else path.parent
@@ -349,8 +349,8 @@ def place_of(hook):
     Returns
     -------
     str or None
-        ``"residual"``, ``"mlp"`` or ``"attention"``, as in :data:`saelite.models.SITES`; ``"other"`` for one that is
-        none of them, such as ``hook_z``; None if no hook is named.
+        ``"residual"``, ``"mlp"`` or ``"attention"``, as in :data:`saelite.data.language_models.SITES`; ``"other"`` for
+        one that is none of them, such as ``hook_z``; None if no hook is named.
     """
     if not hook:
         return None

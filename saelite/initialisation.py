@@ -3,7 +3,7 @@
 import torch
 from torch.nn.functional import normalize
 
-from saelite import checks
+from saelite import arguments
 
 
 def iso(d_sae, d_in, seed=0):
@@ -24,9 +24,9 @@ def iso(d_sae, d_in, seed=0):
     ValueError
         For a number below 1, or directions that do not fit the memory.
     """
-    checks.whole(1, d_sae=d_sae, d_in=d_in)
-    checks.whole(-checks.LARGEST_SEED, checks.LARGEST_SEED, seed=seed)
-    checks.memory(4 * d_sae * d_in, f"{d_sae:,} directions of {d_in:,} dimensions")
+    arguments.whole(1, d_sae=d_sae, d_in=d_in)
+    arguments.whole(-arguments.LARGEST_SEED, arguments.LARGEST_SEED, seed=seed)
+    arguments.memory(4 * d_sae * d_in, f"{d_sae:,} directions of {d_in:,} dimensions")
     return normalize(torch.randn(d_sae, d_in, generator=torch.Generator().manual_seed(seed)), dim=1)
 
 
@@ -52,7 +52,7 @@ def cov(d_sae, sample, seed=0):
     ValueError
         If the sample has fewer than two rows or is not finite.
     """
-    checks.whole(1, d_sae=d_sae)
+    arguments.whole(1, d_sae=d_sae)
     if sample.ndim != 2 or len(sample) < 2:
         raise ValueError(f"cov needs a sample of shape (n, d_in) with n of 2 or more, not {tuple(sample.shape)}.")
     if not sample.isfinite().all():

@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import bootstrap
 from torch.nn.functional import normalize
 
-from saelite import checks
+from saelite import arguments
 from saelite.sae import check_finite
 
 
@@ -161,7 +161,7 @@ def recovery(features, W_dec, threshold=0.8, probabilities=None):
         at most once; mean_best_cosine; recovered_by_frequency: share of all *occurrences* of features that belong to
         recovered ones.
     """
-    checks.between(-1, 1, threshold=threshold)
+    arguments.between(-1, 1, threshold=threshold)
     if probabilities is not None and len(probabilities) != len(features):
         raise ValueError(f"There are {len(probabilities)} probabilities for {len(features)} features; give each one.")
     best, matched = best_cosines(features, W_dec), matched_cosines(features, W_dec)

@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import orthogonal_mp
 from torch.nn.functional import normalize
 
-from saelite import checks
+from saelite import arguments
 from saelite.activation_functions import TopK
 from saelite.metrics import evaluate, explained_variance_interval
 from saelite.sae import SAE, check_finite
@@ -85,7 +85,7 @@ def sparse_coding(dictionaries, x, *, l0):
                 f"The dictionary {name!r} has shape {tuple(directions.shape)}, and x {x.shape[1]} dimensions: give "
                 "directions of as many."
             )
-        checks.whole(1, len(directions), l0=l0)
+        arguments.whole(1, len(directions), l0=l0)
     rows = []
     for name, directions in dictionaries.items():
         directions = normalize(directions.detach().float().cpu(), dim=1)
@@ -116,7 +116,7 @@ def chance_cosine(d_in, d_sae):
     Half of one plus a cosine between random directions follows a beta distribution with both parameters
     ``(d_in - 1) / 2``; the largest of `d_sae` has the `d_sae`-th power of its distribution function.
     """
-    checks.whole(1, d_in=d_in, d_sae=d_sae)
+    arguments.whole(1, d_in=d_in, d_sae=d_sae)
     if d_in == 1:  # there are two directions, so it is 1 unless all point the other way
         return 1 - 2 * 0.5**d_sae
     half = (d_in - 1) / 2

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import relu
 
-from saelite import parallel
+from saelite.kernels import parallel
 from saelite.ranked import ActivationFunction, threshold_for_l0
 
 # How strongly a steered penalty answers to an L0 off its target, at once and over time.

@@ -160,7 +160,7 @@ def scorecard(card, paper=None):
     Parameters
     ----------
     card : DataFrame
-        From :func:`saelite.scorecard.scorecard`.
+        From :func:`saelite.evaluations.scorecard.scorecard`.
     paper : DataFrame with columns architecture, baseline, metric, score; optional
         The paper's scores, as open diamonds.
     """
@@ -329,3 +329,34 @@ def over_training(curves, columns):
     handles = {label: h for axes in grid.flat for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=min(3, len(handles)), fontsize=10)
     return figure
+
+
+# How a column is written; any other number gets three places. (30 million samples are 29.999 in whole batches.)
+FORMATS = {"dead": "{:.1%}", "l0": "{:.1f}", "million_samples": "{:.1f}"}
+
+
+def html_table(table):
+    """A table for a page.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns whose name starts with ``recovered`` are shares and are written as percentages. Values are escaped.
+
+    Returns
+    -------
+    str
+        The same for the same table, to the byte; what pandas styles carries a random name.
+    """
+    formats = FORMATS | {name: "{:.2%}" for name in table.columns if name.startswith("recovered")}
+    formatters = {name.replace("_", " "): form.format for name, form in formats.items() if name in table}
+    named = table.rename(columns=lambda name: name.replace("_", " ")).rename_axis(columns=None)
+    return named.to_html(
+        index=False,
+        border=0,
+        justify="left",
+        classes="table",
+        float_format="{:z.3f}".format,
+        formatters=formatters,
+        na_rep="-",
+    )

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn.functional import relu
 
-from saelite import parallel
-from saelite.sparse import Support, flatnonzero
+from saelite.kernels import parallel
+from saelite.kernels.sparse import Support, flatnonzero
 
 
 class ActivationFunction(nn.Module):

@@ -2,8 +2,8 @@
 
 import torch
 
-from saelite import sparse
-from saelite.sparse import Support
+from saelite.kernels import sparse
+from saelite.kernels.sparse import Support
 
 
 class AuxiliaryLoss:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from saelite import checks
+from saelite import arguments
 from saelite.baselines import FullyTrained
 from saelite.initialisation import iso
 
@@ -59,8 +59,8 @@ class SAE(nn.Module):
         super().__init__()
         if d_in < 1 or d_sae < 1:
             raise ValueError(f"An SAE needs d_in and d_sae of 1 or more, not {d_in} and {d_sae}.")
-        checks.whole(1, d_in=d_in, d_sae=d_sae)
-        checks.memory(12 * d_in * d_sae, f"The weights of an SAE with {d_sae:,} latents of {d_in:,} dimensions")
+        arguments.whole(1, d_in=d_in, d_sae=d_sae)
+        arguments.memory(12 * d_in * d_sae, f"The weights of an SAE with {d_sae:,} latents of {d_in:,} dimensions")
         self.d_in, self.d_sae, self.seed = d_in, d_sae, seed
         self.init = init if isinstance(init, str) else "given"
         start = _directions(init, d_sae, d_in, seed)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import bootstrap, norm
 
-from saelite import checks
+from saelite import arguments
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -70,7 +70,7 @@ def contrast(items, reference, *, margin, paired):
     ValueError
         If the items of the two are said to pair and are not the same.
     """
-    checks.above(0, margin=margin)
+    arguments.above(0, margin=margin)
     ours, theirs = _clustered(items), _clustered(reference)
     if paired:
         if set(items["item"]) != set(reference["item"]) or set(ours.index) != set(theirs.index):

@@ -13,15 +13,15 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from saelite import checks
+from saelite import arguments
 from saelite.initialisation import iso
-from saelite.sparse import Support, decode
+from saelite.kernels.sparse import Support, decode
 
 
 def constant_probabilities(n_features=3200, mean_active=20.0):
     """Every feature equally likely: the paper's constant setting, p = 0.00625. Tensor of shape (n_features,)."""
     _check_size(n_features)
-    checks.between(0, n_features, mean_active=mean_active)
+    arguments.between(0, n_features, mean_active=mean_active)
     return torch.full((n_features,), mean_active / n_features, dtype=torch.float64)
 
 
@@ -33,14 +33,14 @@ def log_uniform_probabilities(n_features=3200, low=-5.5, high=-1.2, seed=0):
     float64 tensor of shape (n_features,). With the default range 20.4 features are present on average.
     """
     _check_size(n_features)
-    checks.whole(-checks.LARGEST_SEED, checks.LARGEST_SEED, seed=seed)
+    arguments.whole(-arguments.LARGEST_SEED, arguments.LARGEST_SEED, seed=seed)
     exponents = torch.rand(n_features, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return 10 ** (low + (high - low) * exponents)
 
 
 def _check_size(n_features):
-    checks.whole(1, n_features=n_features)
-    checks.memory(8 * n_features, f"{n_features:,} features")
+    arguments.whole(1, n_features=n_features)
+    arguments.memory(8 * n_features, f"{n_features:,} features")
 
 
 # The number of the features' random stream; batches count up from 0.
@@ -79,9 +79,9 @@ class FeatureWorld:
     def __init__(
         self, probabilities, d_in=100, sigma=0.25, seed=0, groups=0, open_probability=1.0, leaders=False, noise=0.0
     ):
-        checks.whole(1, d_in=d_in)
-        checks.whole(0, checks.LARGEST_SEED, seed=seed)
-        checks.whole(0, groups=groups)
+        arguments.whole(1, d_in=d_in)
+        arguments.whole(0, arguments.LARGEST_SEED, seed=seed)
+        arguments.whole(0, groups=groups)
         probabilities = torch.as_tensor(probabilities, dtype=torch.float64).clone()
         if groups and len(probabilities) % groups:
             raise ValueError(f"{len(probabilities)} features cannot be split into {groups} groups of one size.")
@@ -94,8 +94,8 @@ class FeatureWorld:
                 f"A group that is open with probability {open_probability} cannot hold a feature that is present "
                 f"with probability {probabilities.max():.3g}; open_probability must lie between that and 1."
             )
-        checks.between(0, 10, sigma=sigma)  # beyond, coefficients overflow float32
-        checks.between(0, 1e6, noise=noise)
+        arguments.between(0, 10, sigma=sigma)  # beyond, coefficients overflow float32
+        arguments.between(0, 1e6, noise=noise)
         self.probabilities, self.sigma, self.seed = probabilities, sigma, seed
         self.groups, self.open_probability, self.leaders, self.noise = groups, open_probability, leaders, noise
         # A stream of its own: drawn from the bare seed, the features would be the very directions that an SAE of the
@@ -139,10 +139,10 @@ class SyntheticBatches(Sequence):
     """Batches of a :class:`FeatureWorld`, made when asked for. ``settings`` says all that they follow from."""
 
     def __init__(self, world, batch_size, n_batches, seed):
-        checks.whole(1, batch_size=batch_size, n_batches=n_batches)
-        checks.whole(0, checks.LARGEST_SEED, seed=seed)
+        arguments.whole(1, batch_size=batch_size, n_batches=n_batches)
+        arguments.whole(0, arguments.LARGEST_SEED, seed=seed)
         present = float(world.probabilities.sum())
-        checks.memory(batch_size * (4 * world.d_in + 24 * present), f"Batches of {batch_size:,} samples")
+        arguments.memory(batch_size * (4 * world.d_in + 24 * present), f"Batches of {batch_size:,} samples")
         self.world, self.batch_size, self.n_batches, self.seed = world, batch_size, n_batches, seed
 
     def __len__(self):

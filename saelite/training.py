@@ -12,9 +12,11 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from saelite import cache, checkpoints, checks, disk, parallel, sparse
-from saelite.pre_activations import PreActivations
+from saelite import arguments, checkpoints
+from saelite.kernels import parallel, sparse
+from saelite.kernels.pre_activations import PreActivations
 from saelite.sae import check_finite
+from saelite.storage import cache, disk
 
 # Learned thresholds follow the growing encoder; at the weights' own rate they lag behind it, and L0 overshoots.
 THRESHOLD_SPEED = 10.0
@@ -29,7 +31,7 @@ def reconstruct(sae, x, dtype=None):
     x : tensor of shape (batch, d_in)
         Activations as ``sae.scale`` gives them.
     dtype : torch.dtype, optional
-        What candidates are looked for in: see :class:`saelite.pre_activations.PreActivations`.
+        What candidates are looked for in: see :class:`saelite.kernels.pre_activations.PreActivations`.
 
     Returns
     -------
@@ -71,10 +73,10 @@ def train(
 ):
     """Train an SAE on batches of activations, one pass.
 
-    Called by every process that ``torchrun`` started, it trains one SAE on all of them: see :mod:`saelite.parallel`.
-    Under ``torch.autocast`` in bfloat16 the one dense product of a step is made in bfloat16; what it finds is computed
-    again, and all else is computed, in the SAE's own precision, so that the SAE is the same. A batch that is on
-    the SAE's device stays there.
+    Called by every process that ``torchrun`` started, it trains one SAE on all of them: see
+    :mod:`saelite.kernels.parallel`. Under ``torch.autocast`` in bfloat16 the one dense product of a step is made in
+    bfloat16; what it finds is computed again, and all else is computed, in the SAE's own precision, so that the SAE is
+    the same. A batch that is on the SAE's device stays there.
 
     The loss is the squared error ``||x - x_hat||^2`` of scaled activations, its mean over samples, plus the penalty of
     the activation function; the optimiser is AdamW. For nested dictionaries it is the mean over their reconstructions.
@@ -84,7 +86,7 @@ def train(
     sae : SAE
         Trained in place, left in evaluation mode. Calibrated on the first batch if it has not been.
     batches : iterable of tensors of shape (batch, d_in)
-        With several processes each one's own rows of every batch, as :func:`saelite.parallel.shard` gives them.
+        With several processes each one's own rows of every batch, as :func:`saelite.kernels.parallel.shard` gives them.
     lr : float
         Peak learning rate.
     steps : int, optional
@@ -122,8 +124,8 @@ def train(
     """
     if not 0 <= lr < float("inf"):
         raise ValueError(f"lr={lr} must be a finite number of 0 or more.")
-    checks.between(0, 1, warmup=warmup, decay=decay)
-    checks.whole(1, log_every=log_every, checkpoint_every=checkpoint_every)
+    arguments.between(0, 1, warmup=warmup, decay=decay)
+    arguments.whole(1, log_every=log_every, checkpoint_every=checkpoint_every)
     steps = _count(batches, steps)
     if checkpoint is not None and not hasattr(batches, "__getitem__"):
         raise ValueError(
@@ -247,9 +249,9 @@ def _digest(tensor):
 
 def _code_fingerprint():
     """A hash of the source files that decide what training makes."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    files = sorted(Path(__file__).parent.rglob("*.py"))
     names = "activation_functions ranked penalised pre_activations sparse sae baselines initialisation revival parallel"
-    names += " training checkpoints metrics store stream rows activations synthetic"
+    names += " training checkpoints metrics store stream token_rows harvest synthetic"
     return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.stem in names.split())).hexdigest()[:16]
 
 

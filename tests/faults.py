@@ -35,10 +35,12 @@ import torch._dynamo
 from tiny import tiny_model, tiny_texts
 from toy_notebook import LEAVES, write_notebook
 
-from saelite import activations, checkpoints, evaluations, housekeeping
+from saelite import checkpoints, evaluations
 from saelite.activation_functions import BatchTopK
-from saelite.activations import harvest
+from saelite.data import harvest as harvesting
+from saelite.data.harvest import harvest
 from saelite.sae import SAE
+from saelite.storage import cache_contents
 from saelite.synthetic import FeatureWorld, constant_probabilities
 from saelite.training import train_or_load
 
@@ -46,7 +48,7 @@ ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)  # children are forked, and threads do not survive that
 LM, TEXTS = tiny_model(), tiny_texts()
 BATCHES = FeatureWorld(constant_probabilities(60, 5), d_in=16).batches(128, 120)
-activations.CHECKPOINT_SECONDS = 0.01
+harvesting.CHECKPOINT_SECONDS = 0.01
 
 
 class Lost(AssertionError):
@@ -72,18 +74,18 @@ class Kills:
 
 
 def do_harvest(log=None):
-    plain = activations._run
+    plain = harvesting._run
 
     def told(*arguments):
         say(log, "batch")
         time.sleep(0.005)  # so that a kill meets it at work
         return plain(*arguments)
 
-    activations._run = told
+    harvesting._run = told
     try:
         return harvest(LM, TEXTS, layer=1, tokens=1200, context=16, batch=1, progress=False)
     finally:
-        activations._run = plain
+        harvesting._run = plain
 
 
 class Told:
@@ -382,7 +384,7 @@ def disk_full(chance, kills, tmp):
                 setattr(module, name, filling(plain, after) if late else plain)  # noqa: B023 (called at once)
                 return lambda: setattr(module, name, plain)
 
-            places = [(do_harvest, activations, "_write_all", 9), (do_training, checkpoints, "save_training", 2)]
+            places = [(do_harvest, harvesting, "_write_all", 9), (do_training, checkpoints, "save_training", 2)]
             for work, module, name, after in [*places, (do_table, evaluations.pd.DataFrame, "to_parquet", 1)]:
                 counted.clear()
                 if not late:
@@ -415,7 +417,7 @@ def read_only(chance, kills, tmp):
         refused(
             lambda: train_or_load(SAE(16, 64, BatchTopK(6)), BATCHES, progress=False), "has to be made", errno.EROFS
         )
-        refused(housekeeping.clean, "cannot be removed", errno.EROFS)
+        refused(cache_contents.clean, "cannot be removed", errno.EROFS)
         must_equal(digest(folder), before, "a read-only cache")
     return 6, "nothing: what is there is read, what is missing is refused before the work"
 
@@ -439,7 +441,7 @@ def clock(chance, kills, tmp):
                 to_the_end(fork(work, folder, tmp / "log"), folder)
             must_equal(digest(folder), digest(whole), "after a jump")
             here(folder)
-            housekeeping.in_words()
+            cache_contents.in_words()
     folder = tmp / "build"
     folder.mkdir()
     for years in (0, 30, -30):
@@ -552,8 +554,8 @@ def older(chance, kills, tmp):
     do_table()
     if said(log):
         raise Lost("what was there was made again")
-    housekeeping.in_words()
-    if housekeeping.clean(["saes"])[0] != 2 or not (folder / "old-index.json").exists():
+    cache_contents.in_words()
+    if cache_contents.clean(["saes"])[0] != 2 or not (folder / "old-index.json").exists():
         raise Lost("cleaning takes too much or too little")
     do_training()
     must_equal({k: v for k, v in digest(folder).items() if k != "old-index.json"}, wanted, "beside older results")

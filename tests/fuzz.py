@@ -134,11 +134,14 @@ class Switch:
     on = True
 
     def patch(self):
-        from saelite import activations, checkpoints, editing, stream, training, vision_models
+        from saelite import checkpoints, training
+        from saelite.data import harvest as harvesting
+        from saelite.data import stream, vision_models
+        from saelite.evaluations import editing
 
         for module, name in (
-            (activations, "tqdm"),  # the language model begins to run
-            (activations, "ActivationStore"),  # or what it gave is in the cache
+            (harvesting, "tqdm"),  # the language model begins to run
+            (harvesting, "ActivationStore"),  # or what it gave is in the cache
             (stream.StreamedActivations, "_fill"),
             (training._Run, "step"),  # training begins
             (checkpoints, "load"),  # or the SAE is in the cache
@@ -159,13 +162,14 @@ class Switch:
 
 def load_once():
     """Models and texts are loaded, and told from others, many times over; once is enough."""
-    from saelite import activations, corpora, models
+    from saelite.data import corpora, language_models
+    from saelite.data import harvest as harvesting
 
     for module, name in (
-        (models, "load_model"),
+        (language_models, "load_model"),
         (corpora, "load_texts"),
-        (activations, "fingerprint"),
-        (activations, "hash_texts"),
+        (harvesting, "fingerprint"),
+        (harvesting, "hash_texts"),
     ):
         setattr(module, name, _once(getattr(module, name)))
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from saelite.absorption import absorption, hedging
 from saelite.activation_functions import ReLU, TopK
+from saelite.evaluations.absorption import absorption, hedging
 from saelite.sae import SAE
 from saelite.synthetic import FeatureWorld, constant_probabilities
 

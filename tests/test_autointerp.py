@@ -8,9 +8,9 @@ from tiny import tiny_model, tiny_texts
 from torch import nn
 
 from saelite.activation_functions import TopK
-from saelite.activations import harvest
-from saelite.autointerp import DECILES, AutoInterp, Neurons
-from saelite.judges import LexicalJudge
+from saelite.data.harvest import harvest
+from saelite.evaluations.autointerp import DECILES, AutoInterp, Neurons
+from saelite.evaluations.judges import LexicalJudge
 from saelite.sae import SAE
 
 SMALL = {"l0": 2, "d_sae": 24, "n_latents": 6, "n_describe": 4, "n_test": 10, "min_test": 3, "window": 6}

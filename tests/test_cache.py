@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from saelite import atomic, cache, checksums, disk
+from saelite.storage import atomic, cache, checksums, disk
 
 
 def test_folder_is_the_one_the_environment_names(tmp_path, monkeypatch):
@@ -193,7 +193,7 @@ def test_a_full_disk_is_said_in_words_and_nothing_is_left(tmp_path, error):
 MAKER = """
 import sys, time
 from pathlib import Path
-from saelite import cache
+from saelite.storage import cache
 made = Path(sys.argv[1])
 with cache.only_maker(made) as missing:
     print("in", flush=True)

@@ -5,7 +5,7 @@ import importlib.metadata
 import pandas as pd
 import pytest
 
-from saelite.concepts import CREDITS, binary_concepts, load_concepts
+from saelite.evaluations.concepts import CREDITS, binary_concepts, load_concepts
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_what_is_in_a_task_does_not_depend_on_the_others(texts):
 def test_a_message_is_in_the_training_texts_or_in_the_test_texts_of_all_languages():
     from babel.messages.mofile import read_mo
 
-    from saelite.concepts import LANGUAGES
+    from saelite.evaluations.concepts import LANGUAGES
 
     said = {}  # text in a language: the messages that it says
     for code, language in LANGUAGES.items():

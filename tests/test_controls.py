@@ -5,8 +5,8 @@ from tiny import tiny_model
 
 from saelite.activation_functions import TopK
 from saelite.controls import TensorBatches, permuted, reinitialised, shared_latents
+from saelite.data.language_models import fingerprint
 from saelite.initialisation import iso
-from saelite.models import fingerprint
 from saelite.sae import SAE
 from saelite.training import train_or_load
 

@@ -6,7 +6,7 @@ import json
 import datasets
 import pytest
 
-from saelite.corpora import CREDITS, load_texts
+from saelite.data.corpora import CREDITS, load_texts
 
 
 def test_embedded_wikipedia_has_titles_topics_and_its_credit():

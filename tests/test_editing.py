@@ -9,10 +9,10 @@ from torch import nn
 from transformers import AutoModelForCausalLM, Gemma2Config, GPTNeoXConfig
 
 from saelite import evaluations
-from saelite.editing import Editing
-from saelite.facts import Facts, KnownFacts, known_facts
-from saelite.models import LanguageModel, module_at
-from saelite.prompts import Prompts
+from saelite.data.language_models import LanguageModel, module_at
+from saelite.evaluations.editing import Editing
+from saelite.evaluations.facts import Facts, KnownFacts, known_facts
+from saelite.evaluations.kept_prompts import Prompts
 
 SMALL = {"pairs": 12, "steps": 4, "batch": 6, "dimensions": 4}
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import student
 import torch
-
-from saelite.exercises import Wrong, compare, frozen_decoder
+from saebook.exercises import Wrong, compare, frozen_decoder
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
 

@@ -3,15 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import normalize
-
-from saelite.exercises import (
+from saebook.exercises import (
     Wrong,
     baselines_where_truth_is_known,
     controls,
     frozen_encoder,
     soft_frozen_decoder,
 )
+from torch.nn.functional import normalize
 
 
 def at_the_edge(vectors, starts, tau):

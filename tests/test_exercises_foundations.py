@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from saebook.exercises import Wrong, beyond_independence, recovery_puzzle, superposition, synthetic_recovery
 from torch.nn.functional import normalize, relu
 
-from saelite.exercises import Wrong, beyond_independence, recovery_puzzle, superposition, synthetic_recovery
 from saelite.metrics import best_cosines
 from saelite.synthetic import FeatureWorld, constant_probabilities
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from saebook.exercises import Wrong, pitfalls
 from torch.nn.functional import normalize
 
-from saelite.absorption import hedging
-from saelite.exercises import Wrong, pitfalls
+from saelite.evaluations.absorption import hedging
 from saelite.synthetic import FeatureWorld
 
 looks_dead, to_look_at, lean_of = pitfalls.check_looks_dead, pitfalls.check_to_look_at, pitfalls.check_lean_of

@@ -5,9 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_probing import made, sae_for
-
-from saelite.exercises import (
+from saebook.exercises import (
     Wrong,
     autointerp,
     causal_editing,
@@ -16,8 +14,10 @@ from saelite.exercises import (
     scorecard,
     sparse_probing,
 )
+from test_probing import made, sae_for
+
+from saelite.evaluations.probing import Probing
 from saelite.metrics import explained_variance
-from saelite.probing import Probing
 from saelite.statistics import verdict
 
 

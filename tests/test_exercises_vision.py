@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
+from saebook.exercises import Wrong, vision
 from scipy.stats import false_discovery_control
-
-from saelite.exercises import Wrong, vision
 
 chance_of, like_for_like, above_chance = vision.check_chance_of, vision.check_like_for_like, vision.check_above_chance
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny_facts import ENTITIES, PROMPTS, WORDS, answered, slow_answers, tiny
 
-from saelite.facts import Facts, ask, city_facts, known_facts
+from saelite.evaluations.facts import Facts, ask, city_facts, known_facts
 
 
 @pytest.mark.parametrize("prompt", PROMPTS.values())

@@ -6,7 +6,7 @@ import pytest
 import torch
 from grid import ACTIVATIONS, BASELINES
 
-from saelite import sparse
+from saelite.kernels import sparse
 from saelite.revival import AuxiliaryLoss
 from saelite.sae import SAE
 from saelite.training import reconstruct

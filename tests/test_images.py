@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from saelite.images import CREDITS, load_images
+from saelite.data.images import CREDITS, load_images
 
 COLUMNS = {"image", "label", "name", "credit"}
 

@@ -5,9 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
+from saebook.interactive import latent_browser, threshold_slider
 from scipy.stats import binom
 
-from saelite.interactive import latent_browser, threshold_slider
 from saelite.metrics import best_cosines, recovery
 from saelite.synthetic import FeatureWorld, constant_probabilities
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saelite.judges import EmbeddingJudge, LexicalJudge, Passage
+from saelite.evaluations.judges import EmbeddingJudge, LexicalJudge, Passage
 
 
 def passage(text, strong=None):

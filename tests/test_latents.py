@@ -7,12 +7,12 @@ import torch
 from tiny import tiny_model
 
 from saelite.activation_functions import TopK
-from saelite.latents import activation_histograms, contexts_html, draw_latents, logit_effect, top_contexts
+from saelite.evaluations.latents import activation_histograms, contexts_html, draw_latents, logit_effect, top_contexts
 from saelite.sae import SAE
 
 
 class Store:
-    """Six rows of eight tokens whose first position is dropped: what an ActivationStore offers to `saelite.latents`."""
+    """Six rows of eight tokens whose first position is dropped: what a store gives to `saelite.evaluations.latents`."""
 
     def __init__(self):
         self.data = torch.randn(6 * 7, 5, generator=torch.Generator().manual_seed(0))

@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from saelite import cache
-from saelite.judges import Passage
-from saelite.llm_judge import JudgeError, LLMJudge
+from saelite.evaluations.judges import Passage
+from saelite.evaluations.llm_judge import JudgeError, LLMJudge
+from saelite.storage import cache
 
 KEY = "sk-secret-123456"
 EXAMPLE = Passage((" a", " river", " bank"), "a river bank", (0.0, 2.0, 1.5))

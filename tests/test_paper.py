@@ -1,6 +1,5 @@
 import pytest
-
-from saelite.paper import paper_scores, paper_table
+from saebook.paper import paper_scores, paper_table
 
 
 def test_the_table_is_whole_and_holds_what_the_paper_says():

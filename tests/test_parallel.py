@@ -15,7 +15,7 @@ from grid import ACTIVATIONS
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 from two_processes import CASES, GRID, start_two
 
-from saelite import parallel
+from saelite.kernels import parallel
 
 
 def of_two(work):

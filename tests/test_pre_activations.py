@@ -6,12 +6,12 @@ from grid import ACTIVATIONS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saelite import pre_activations, sparse
 from saelite.activation_functions import BatchTopK, JumpReLU, RelativeBatchTopK, ReLU, TopK
-from saelite.pre_activations import PreActivations
+from saelite.kernels import pre_activations, sparse
+from saelite.kernels.pre_activations import PreActivations
+from saelite.kernels.sparse import Support
 from saelite.revival import AuxiliaryLoss
 from saelite.sae import SAE
-from saelite.sparse import Support
 from saelite.synthetic import FeatureWorld, constant_probabilities
 from saelite.training import train
 

@@ -9,8 +9,8 @@ from sklearn.preprocessing import StandardScaler
 from tiny import WORDS, tiny_model
 
 from saelite.activation_functions import TopK
-from saelite.models import read_layer
-from saelite.probing import Probing
+from saelite.data.language_models import read_layer
+from saelite.evaluations.probing import Probing
 from saelite.sae import SAE
 from saelite.statistics import contrast, summarise
 
@@ -161,7 +161,7 @@ def test_a_text_with_nothing_left_is_left_out_and_counted():
 
 
 def test_bad_input_is_refused_before_the_model_runs(monkeypatch):
-    monkeypatch.setattr("saelite.probing.harvest", None)
+    monkeypatch.setattr("saelite.evaluations.probing.harvest", None)
     with pytest.raises(ValueError, match="'letters' has 1 label"):
         made(texts=labelled(["a"]))
     with pytest.raises(ValueError, match="k=.* number from 1 to 16, each"):

@@ -13,20 +13,20 @@ import torch
 from bs4 import BeautifulSoup
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from saebook.tables import show
 
-from saelite import cache
 from saelite.activation_functions import BatchTopK, JumpReLU, Matryoshka, RelativeBatchTopK, ReLU, TopK
 from saelite.baselines import SoftFrozenDecoder
 from saelite.comparison import architectures_at
+from saelite.evaluations.latents import contexts_html
 from saelite.formats import read
 from saelite.initialisation import cov, iso
-from saelite.latents import contexts_html
 from saelite.metrics import best_cosines, evaluate, explained_variance, matched_cosines, recovery
 from saelite.nulls import chance_cosine, nulls, sparse_coding
 from saelite.sae import SAE
 from saelite.statistics import contrast, rescaled, summarise
+from saelite.storage import cache
 from saelite.synthetic import FeatureWorld, constant_probabilities, log_uniform_probabilities
-from saelite.tables import show
 from saelite.training import train
 
 few = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -6,10 +6,10 @@ from tiny import tiny_model, tiny_texts
 from torch.nn.functional import cross_entropy
 
 from saelite.activation_functions import TopK
-from saelite.activations import harvest
+from saelite.data.harvest import harvest
+from saelite.data.language_models import module_at
+from saelite.evaluations.reconstruction import EV, KL, LOSS, RECOVERED_MEAN, RECOVERED_ZERO, Reconstruction
 from saelite.metrics import explained_variance
-from saelite.models import module_at
-from saelite.reconstruction import EV, KL, LOSS, RECOVERED_MEAN, RECOVERED_ZERO, Reconstruction
 from saelite.sae import SAE
 from saelite.statistics import summarise
 

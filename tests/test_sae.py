@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from saelite.activation_functions import BatchTopK, JumpReLU, ReLU, TopK
 from saelite.baselines import SoftFrozenDecoder, project_to_cone
 from saelite.initialisation import cov, iso
+from saelite.kernels.sparse import Support
 from saelite.ranked import threshold_for_l0
 from saelite.sae import SAE
-from saelite.sparse import Support
 
 
 def test_forward_is_the_formula():

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from saelite import report
 from saelite.activation_functions import TopK
+from saelite.checking import report
+from saelite.evaluations.scorecard import against_trained, no_better_than_floor, scorecard
 from saelite.sae import SAE
-from saelite.scorecard import against_trained, no_better_than_floor, scorecard
 
 rng = np.random.default_rng(0)
 NOISE = rng.normal(0, 0.2, 80)

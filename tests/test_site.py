@@ -20,8 +20,10 @@ import yaml
 from bs4 import BeautifulSoup
 from matplotlib.figure import Figure
 from PIL import Image
+from saebook import tables
 
-from saelite import latents, report, tables, vision
+from saelite.checking import report
+from saelite.evaluations import image_latents, latents
 
 ROOT = Path(__file__).resolve().parent.parent
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
@@ -184,7 +186,7 @@ def pages_of_text(text, folder):
     contexts = pd.DataFrame([contexts | {"raises": [text], "lowers": [text]}])
     yield latents.contexts_html({text: contexts}, credit=text)
     yield tables.show(pd.DataFrame({text: [text], "l0": [1.0]})).data
-    yield vision.gallery([Image.new("RGB", (4, 4))], [text], [text])
+    yield image_latents.gallery([Image.new("RGB", (4, 4))], [text], [text])
     row = {"metric": text, "baseline": "a", "score": 0.6, "low": 0.5, "high": 0.7, "floor": 0.2, "floor_is": text}
     row |= {"ceiling": 1.0, "difference": 0.1, "verdict": "better"}
     card = pd.DataFrame([row, row | {"baseline": text}])

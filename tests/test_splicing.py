@@ -4,8 +4,8 @@ import pytest
 import torch
 import transformers
 
-from saelite.models import LanguageModel, layers, module_at, read_input, read_layer
-from saelite.splicing import run_from
+from saelite.data.language_models import LanguageModel, layers, module_at, read_input, read_layer
+from saelite.data.splicing import run_from
 
 SMALL = {
     "hidden_size": 16,

@@ -8,12 +8,12 @@ import pytest
 import torch
 from tiny import tiny_model, tiny_texts
 
-from saelite import stream
 from saelite.activation_functions import TopK
-from saelite.corpora import load_texts
-from saelite.models import SITES, read_layer
+from saelite.data import stream
+from saelite.data.corpora import load_texts
+from saelite.data.language_models import SITES, read_layer
+from saelite.data.stream import StreamedActivations, training_data
 from saelite.sae import SAE
-from saelite.stream import StreamedActivations, training_data
 from saelite.training import train, train_or_load
 
 

@@ -2,8 +2,7 @@ import json
 
 import pandas as pd
 import pytest
-
-from saelite.tables import reference_run, show
+from saebook.tables import reference_run, show
 
 
 def test_values_are_escaped_and_shares_are_percentages():

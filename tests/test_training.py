@@ -9,13 +9,14 @@ import pytest
 import torch
 from grid import ACTIVATIONS, BASELINES
 
-from saelite import cache, checkpoints
+from saelite import checkpoints
 from saelite.activation_functions import BatchTopK, JumpReLU, ReLU, TopK
 from saelite.baselines import SoftFrozenDecoder
 from saelite.initialisation import cov
 from saelite.metrics import evaluate
 from saelite.revival import AuxiliaryLoss
 from saelite.sae import SAE
+from saelite.storage import cache
 from saelite.synthetic import FeatureWorld, constant_probabilities
 from saelite.training import train, train_or_load
 

@@ -18,8 +18,8 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from saelite.images import load_images
-from saelite.vision_models import (
+from saelite.data.images import load_images
+from saelite.data.vision_models import (
     check_block,
     fingerprint,
     harvest_images,

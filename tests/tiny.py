@@ -5,7 +5,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
-from saelite.models import LanguageModel
+from saelite.data.language_models import LanguageModel
 
 WORDS = [f"w{i}" for i in range(60)]
 

@@ -6,8 +6,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from saelite.facts import Facts
-from saelite.models import LanguageModel
+from saelite.data.language_models import LanguageModel
+from saelite.evaluations.facts import Facts
 
 WORDS = ["[UNK]", *":.,", *(f"w{i}" for i in range(56))]
 PROMPTS = {"colour": "w1: w2. {city}, w3:", "shape": "w4. {city} w5 w6:", "size": "w7 {city}."}

@@ -11,9 +11,10 @@ import torch.distributed as dist
 import torch.multiprocessing
 from grid import ACTIVATIONS, BASELINES
 
-from saelite import checkpoints, parallel
+from saelite import checkpoints
 from saelite.activation_functions import BatchTopK, TopK
-from saelite.pre_activations import PreActivations
+from saelite.kernels import parallel
+from saelite.kernels.pre_activations import PreActivations
 from saelite.revival import AuxiliaryLoss
 from saelite.sae import SAE
 from saelite.synthetic import FeatureWorld, constant_probabilities

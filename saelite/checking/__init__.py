@@ -1,0 +1,1 @@
+"""Checking an SAE that somebody else trained, and planning a run."""

@@ -1,0 +1,1 @@
+"""Where activations come from: texts and images, models, harvests, stores and streams."""

@@ -1,0 +1,1 @@
+"""What makes training fast: sparse products, the search for candidates, several processes."""
