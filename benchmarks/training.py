@@ -37,7 +37,7 @@ from timing import environment, interleaved, quiet, ratio, record, summary, with
 from torch.nn.functional import normalize
 
 from saelite import activation_functions, baselines
-from saelite.ranked import threshold_for_l0
+from saelite.activation_functions import threshold_for_l0
 from saelite.sae import SAE
 from saelite.synthetic import FeatureWorld, constant_probabilities
 from saelite.training import _Run

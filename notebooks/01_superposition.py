@@ -75,9 +75,10 @@ from saelite.data.language_models import check_layer, load_model
 from saelite.evaluations.latents import contexts_html, draw_latents, top_contexts
 from saelite.metrics import best_cosines, evaluate, explained_variance
 from saelite.nulls import nulls
+from saelite.reuse import train_or_load
 from saelite.sae import SAE
 from saelite.synthetic import FeatureWorld, constant_probabilities
-from saelite.training import train, train_or_load
+from saelite.training import train
 
 plots.style()
 arguments.whole(2, 1000, toy_features=toy_features)

@@ -58,7 +58,7 @@ from scipy.stats import sem, t
 
 from saelite import arguments, plots
 from saelite.activation_functions import TopK
-from saelite.comparison import architectures_at, compare
+from saelite.comparison import architectures_at, fit_and_test
 from saelite.initialisation import iso
 from saelite.metrics import WatchRecovery, best_cosines, explained_variance, recovery
 from saelite.nulls import chance_cosine, nulls, sparse_coding
@@ -204,7 +204,7 @@ results, curves, learned = [], {}, {}
 for (setting, architecture), activation in activations.items():
     world = worlds[setting]
     batches = world.batches(batch_size, max(1, samples // batch_size), seed=seed)
-    saes, histories, table = compare(
+    saes, histories, table = fit_and_test(
         [("fully trained", activation, None, "iso")], batches, tests[setting], d_sae=d_sae, seed=seed, lr=lr,
         watch=WatchRecovery(world.features, threshold), log_every=max(1, len(batches) // 60),
     )  # fmt: skip

@@ -81,10 +81,10 @@ from saelite.activation_functions import BatchTopK, JumpReLU, Matryoshka, Relati
 from saelite.initialisation import iso
 from saelite.metrics import WatchRecovery, best_cosines, evaluate, recovery
 from saelite.nulls import chance_cosine
-from saelite.revival import AuxiliaryLoss
+from saelite.reuse import train_or_load
 from saelite.sae import SAE
 from saelite.synthetic import FeatureWorld, constant_probabilities
-from saelite.training import train, train_or_load
+from saelite.training import AuxiliaryLoss, train
 
 plots.style()
 arguments.training(samples=samples, batch_size=batch_size, lr=lr, seed=seed)

@@ -54,7 +54,7 @@ from saebook.tables import show
 from torch.nn.functional import normalize
 
 from saelite import arguments, plots
-from saelite.comparison import architectures_at, compare
+from saelite.comparison import architectures_at, fit_and_test
 from saelite.initialisation import iso
 from saelite.metrics import recovery
 from saelite.nulls import nulls, sparse_coding
@@ -144,7 +144,7 @@ def learn(world, test, l0, names):
     """Train SAEs in a world; their scores and dictionaries."""
     batches = world.batches(batch_size, max(1, samples // batch_size), seed=seed)
     variants = [("fully trained", activation, None, "iso") for activation in architectures_at(l0, names, n_features)]
-    saes, _, table = compare(variants, batches, test, d_sae=n_features, seed=seed, lr=lr, log_every=len(batches))
+    saes, _, table = fit_and_test(variants, batches, test, d_sae=n_features, seed=seed, lr=lr, log_every=len(batches))
     found = pd.DataFrame([recovery(world.features, sae.W_dec, threshold) for sae in saes.values()])
     return pd.concat([table, found], axis=1), {architecture: sae.W_dec.detach() for (architecture, _), sae in saes.items()}
 

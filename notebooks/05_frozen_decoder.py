@@ -55,10 +55,11 @@ from IPython.display import HTML, Markdown
 from saebook.exercises import frozen_decoder as exercises
 from saebook.paper import paper_scores
 from saebook.tables import show
+from saebook.words import in_words
 
 from saelite import arguments, plots
 from saelite.baselines import FrozenDecoder
-from saelite.comparison import architectures_at, compare, in_words
+from saelite.comparison import architectures_at, fit_and_test
 from saelite.data.corpora import CREDITS, load_texts
 from saelite.data.language_models import check_layer, load_model
 from saelite.data.stream import training_data
@@ -121,7 +122,7 @@ directions = cov(d_sae, store.train[:50_000], seed)
 variants = []
 for a in activations:
     variants += [("fully trained", a, None, "iso"), (name, a, BASELINE, "iso"), (f"{name} (cov)", a, BASELINE, directions)]
-saes, histories, table = compare(
+saes, histories, table = fit_and_test(
     variants, batches, held_out, d_sae=d_sae, seed=seed, groups=documents, lr=lr
 )
 show(table[["architecture", "baseline", "explained_variance", "dead", "cosine_to_start", "l0", "low", "high"]])

@@ -58,11 +58,12 @@ from IPython.display import HTML, Markdown
 from saebook.exercises import frozen_encoder as exercises
 from saebook.paper import paper_scores
 from saebook.tables import show
+from saebook.words import in_words
 from torch.nn.functional import normalize
 
 from saelite import arguments, plots
 from saelite.baselines import FrozenEncoder
-from saelite.comparison import architectures_at, compare, in_words
+from saelite.comparison import architectures_at, fit_and_test
 from saelite.data.corpora import CREDITS, load_texts
 from saelite.data.language_models import check_layer, load_model
 from saelite.data.stream import training_data
@@ -114,7 +115,7 @@ show(floor)
 variants = [
     (label, a, baseline, "iso") for a in activations for label, baseline in (("fully trained", None), (name, BASELINE))
 ]
-saes, histories, table = compare(
+saes, histories, table = fit_and_test(
     variants, batches, held_out, d_sae=d_sae, seed=seed, groups=documents, lr=lr
 )
 show(table[["architecture", "baseline", "explained_variance", "l0", "dead", "low", "high", "cosine_to_start"]])

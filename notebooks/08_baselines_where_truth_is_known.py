@@ -53,7 +53,7 @@ from saebook.tables import reference_run, show
 
 from saelite import arguments, plots
 from saelite.baselines import FrozenDecoder, FrozenEncoder, SoftFrozenDecoder
-from saelite.comparison import architectures_at, compare
+from saelite.comparison import architectures_at, fit_and_test
 from saelite.initialisation import iso
 from saelite.metrics import WatchRecovery, best_cosines, recovery
 from saelite.nulls import chance_cosine, nulls
@@ -137,7 +137,7 @@ Markdown("\n".join(lines))
 # %%
 batches = world.batches(batch_size, max(1, samples // batch_size), seed=seed)
 test = world.batches(20_000, 1, seed=seed + 1)[0]
-saes, histories, table = compare(
+saes, histories, table = fit_and_test(
     [(name, activation, baseline, "iso") for name, baseline in baselines.items()], batches, test,
     d_sae=d_sae, seed=seed, lr=lr, watch=WatchRecovery(world.features, threshold), log_every=max(1, len(batches) // 40),
 )  # fmt: skip

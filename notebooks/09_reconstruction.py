@@ -59,19 +59,19 @@ from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 from saebook.exercises import reconstruction as exercises
 from saebook.paper import paper_scores
-from saebook.tables import reference_run, show
+from saebook.tables import reference_run, show, whole_rows
 from scipy.stats import sem, t
 from torch.nn.functional import normalize
 
 from saelite import arguments, plots
-from saelite.comparison import architectures_at, fit, papers_grid, whole_rows
+from saelite.comparison import architectures_at, fit, papers_grid
 from saelite.data.corpora import load_texts
 from saelite.data.language_models import check_layer, load_model
 from saelite.data.stream import training_data
-from saelite.evaluations import over, references
 from saelite.evaluations.reconstruction import EV, KL, LOSS, RECOVERED_MEAN, RECOVERED_ZERO, Reconstruction
 from saelite.evaluations.scorecard import against_trained
 from saelite.metrics import evaluate
+from saelite.reuse import over, references
 from saelite.statistics import summarise
 
 plots.style()

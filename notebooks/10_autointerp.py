@@ -83,12 +83,12 @@ from saelite.comparison import architectures_at, fit, papers_grid
 from saelite.data.corpora import CREDITS, load_texts
 from saelite.data.language_models import check_layer, load_model
 from saelite.data.stream import training_data
-from saelite.evaluations import over, references
 from saelite.evaluations.autointerp import DECILES, AutoInterp
 from saelite.evaluations.judges import EmbeddingJudge, LexicalJudge
 from saelite.evaluations.latents import activation_histograms, contexts_html, draw_latents, logit_effect, top_contexts
 from saelite.evaluations.llm_judge import LLMJudge
 from saelite.metrics import evaluate
+from saelite.reuse import over, references
 from saelite.statistics import contrast, summarise
 
 plots.style()

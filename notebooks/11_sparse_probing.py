@@ -69,10 +69,10 @@ from saelite.comparison import architectures_at, fit, papers_grid
 from saelite.data.corpora import load_texts
 from saelite.data.language_models import check_layer, load_model
 from saelite.data.stream import training_data
-from saelite.evaluations import over, references
 from saelite.evaluations.concepts import CREDITS, load_concepts
 from saelite.evaluations.probing import Probing
 from saelite.evaluations.scorecard import against_trained
+from saelite.reuse import over, references
 from saelite.statistics import contrast, summarise
 
 plots.style()

@@ -65,10 +65,10 @@ from saelite.comparison import architectures_at, fit, papers_grid
 from saelite.data.corpora import load_texts
 from saelite.data.language_models import check_layer, load_model
 from saelite.data.stream import training_data
-from saelite.evaluations import over, references
 from saelite.evaluations.editing import Editing
 from saelite.evaluations.facts import city_facts, known_facts
 from saelite.evaluations.scorecard import against_trained, no_better_than_floor
+from saelite.reuse import over, references
 from saelite.statistics import rescaled, summarise
 
 plots.style()

@@ -58,15 +58,15 @@ from saebook.tables import show
 
 from saelite import arguments, plots
 from saelite.baselines import FrozenDecoder
-from saelite.comparison import architectures_at, compare
-from saelite.controls import TensorBatches, permuted, reinitialised, shared_latents
+from saelite.comparison import architectures_at, fit_and_test
+from saelite.data.batches import TensorBatches
 from saelite.data.corpora import load_texts
 from saelite.data.harvest import harvest
 from saelite.data.language_models import check_layer, load_model
-from saelite.evaluations import over
 from saelite.evaluations.autointerp import AutoInterp
 from saelite.evaluations.judges import LexicalJudge
-from saelite.nulls import nulls
+from saelite.nulls import nulls, permuted, reinitialised, shared_latents
+from saelite.reuse import over
 from saelite.statistics import contrast, summarise
 
 plots.style()
@@ -108,7 +108,7 @@ variants = [("fully trained", activation, None, "iso"), ("Frozen Decoder", activ
 saes, tables = {}, []
 for kind, (train, test) in data.items():
     made_of = {"store": stores[RANDOM if kind == RANDOM else TRAINED].folder.name, "kind": kind, "shuffled with": seed}
-    trained, _, table = compare(variants, TensorBatches(train, batch_size, made_of, seed), test, d_sae=d_sae, seed=seed, lr=lr)
+    trained, _, table = fit_and_test(variants, TensorBatches(train, batch_size, made_of, seed), test, d_sae=d_sae, seed=seed, lr=lr)
     saes |= {(kind, baseline): sae for (_, baseline), sae in trained.items()}
     floor = nulls(train[:50_000], test, l0=l0, d_sae=d_sae, seed=seed + 100)
     floor = floor[floor["null"] != "mean prediction"].rename(columns={"null": "baseline"})
@@ -178,7 +178,7 @@ Markdown(text)
 # matched pairs, which needs no threshold.
 
 # %%
-other, _, _ = compare(
+other, _, _ = fit_and_test(
     variants, TensorBatches(data[TRAINED][0], batch_size, {"store": stores[TRAINED].folder.name}, seed), data[TRAINED][1],
     d_sae=d_sae, seed=seed + 1, lr=lr,
 )  # fmt: skip

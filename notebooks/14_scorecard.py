@@ -82,7 +82,6 @@ from saelite.comparison import architectures_at, fit, papers_grid
 from saelite.data.corpora import load_texts
 from saelite.data.language_models import check_layer, load_model
 from saelite.data.stream import training_data
-from saelite.evaluations import over
 from saelite.evaluations.autointerp import AutoInterp
 from saelite.evaluations.concepts import load_concepts
 from saelite.evaluations.editing import Editing
@@ -91,6 +90,7 @@ from saelite.evaluations.judges import EmbeddingJudge, LexicalJudge
 from saelite.evaluations.probing import Probing
 from saelite.evaluations.reconstruction import EV, RECOVERED_MEAN, Reconstruction
 from saelite.evaluations.scorecard import TRAINED, no_better_than_floor, scorecard
+from saelite.reuse import over
 from saelite.statistics import LEVEL
 
 plots.style()

@@ -76,13 +76,13 @@ from saelite.comparison import architectures_at, fit, unmatched
 from saelite.data.corpora import CREDITS, load_texts
 from saelite.data.harvest import harvest
 from saelite.data.language_models import check_layer, load_model
-from saelite.evaluations import over, references
 from saelite.evaluations.absorption import absorption, hedging
 from saelite.evaluations.latents import contexts_html, draw_latents, top_contexts
 from saelite.evaluations.reconstruction import RECOVERED_MEAN, RECOVERED_ZERO, Reconstruction
 from saelite.initialisation import iso
 from saelite.metrics import best_cosines, evaluate, explained_variance, matched_cosines, recovery
 from saelite.nulls import nulls
+from saelite.reuse import over, references
 from saelite.sae import SAE
 from saelite.statistics import contrast, rescaled, summarise
 from saelite.synthetic import FeatureWorld, constant_probabilities

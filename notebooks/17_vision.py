@@ -70,11 +70,11 @@ from saelite import arguments, plots
 from saelite.comparison import architectures_at, fit, papers_grid
 from saelite.data.images import load_images
 from saelite.data.vision_models import check_block, harvest_images, load_vision_model, seen
-from saelite.evaluations import over, references
 from saelite.evaluations.image_latents import draw_rare, gallery, image_peaks, pictures, pictures_html
 from saelite.evaluations.label_purity import PURITY, PURITY_RARE, LabelPurity
 from saelite.evaluations.scorecard import against_trained
 from saelite.metrics import evaluate
+from saelite.reuse import over, references
 from saelite.sae import SAE
 from saelite.statistics import summarise
 

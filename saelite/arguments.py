@@ -4,6 +4,7 @@ Each function raises ValueError for the first setting that does not fit. Those f
 numbers by name, and never NaN, infinity, or what is no number at all.
 """
 
+import difflib
 import math
 import re
 from numbers import Integral, Real
@@ -60,6 +61,46 @@ def training(*, batch_size, lr, seed, tokens=None, samples=None, epochs=1, train
             raise ValueError(f"epochs={epochs}: activations that are streamed are passed over once; ask for epochs=1.")
         if 0 < train_tokens < batch_size:
             raise ValueError(f"train_tokens={train_tokens} are fewer than one batch of {batch_size}: ask for more.")
+
+
+def known(kind: type) -> dict[str, type]:
+    """The public classes derived from `kind` by name, one's own among them as soon as they are defined."""
+    found = {}
+    for one in kind.__subclasses__():
+        found |= ({} if one.__name__.startswith("_") else {one.__name__: one}) | known(one)
+    return found
+
+
+def chosen(kind: type, what, called: str, *given, **named):
+    """An instance of a class derived from `kind`, which `what` is, or of which it is the class, or the name.
+
+    Parameters
+    ----------
+    kind : type
+        Its public subclasses may be named, by class name or by their attribute ``name``.
+    what : instance, class or str
+    called : str
+        What to call it in an error.
+    given, named
+        What a class, or a name, is called with.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name, or `what` is something else.
+    """
+    if isinstance(what, kind):
+        return what
+    classes = known(kind)
+    if isinstance(what, type) and issubclass(what, kind):
+        return what(*given, **named)
+    for name, one in classes.items():
+        if isinstance(what, str) and what in (name, one.name):
+            return one(*given, **named)
+    lower = {name.lower(): name for name in classes}
+    near = difflib.get_close_matches(str(what).lower().replace(" ", ""), lower, n=1)
+    hint = f"; did you mean {lower[near[0]]}?" if near else "."
+    raise ValueError(f"There is no {called} {what!r}; choose from {', '.join(classes)}{hint}")
 
 
 def memory(needed, what):

@@ -3,12 +3,13 @@
 import pandas as pd
 import torch
 
-from saelite import activation_functions, arguments, checkpoints
+from saelite import arguments, checkpoints
+from saelite.activation_functions import ActivationFunction
 from saelite.baselines import FrozenDecoder, FrozenEncoder, SoftFrozenDecoder
 from saelite.initialisation import cov
 from saelite.metrics import evaluate
+from saelite.reuse import train_or_load
 from saelite.sae import SAE, check_finite
-from saelite.training import train_or_load
 
 
 def architectures_at(l0, names, d_sae):
@@ -34,11 +35,7 @@ def architectures_at(l0, names, d_sae):
     """
     arguments.each_once(architectures=names)
     arguments.whole(1, d_sae=d_sae)
-    known = activation_functions.__all__
-    for name in names:
-        if name not in known:
-            raise ValueError(f"There is no architecture {name!r}; choose from {', '.join(known)}.")
-    activations = [getattr(activation_functions, name)(l0) for name in names]
+    activations = [arguments.chosen(ActivationFunction, name, "activation function", l0) for name in names]
     for activation in activations:
         SAE(1, d_sae, activation)
     return activations
@@ -100,27 +97,7 @@ def fit(variants, batches, d_in, *, d_sae, seed=0, progress=True, **training):
     return saes, histories
 
 
-def whole_rows(history):
-    """A training history without a last row that covers fewer steps than the others do.
-
-    Shares of dead latents and cosines to the start are over the latents that fired since the row before. Those that
-    fire in a batch or two are the frequent ones alone, so a short last row is not comparable with the others.
-
-    Parameters
-    ----------
-    history : pandas.DataFrame
-        As :func:`saelite.training.train` gives it.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The same if all rows cover as many steps, or if there is only one.
-    """
-    steps = history["step"]
-    return history[:-1] if len(steps) > 1 and steps.iloc[-1] - steps.iloc[-2] < steps.iloc[0] else history
-
-
-def compare(variants, batches, held_out, *, d_sae, seed=0, groups=None, progress=True, **training):
+def fit_and_test(variants, batches, held_out, *, d_sae, seed=0, groups=None, progress=True, **training):
     """Train or load an SAE for every variant and test it on held-out activations.
 
     Parameters
@@ -188,44 +165,3 @@ def unmatched(sae, other, x, *, made_with, other_made_with, tolerance=0.05):
         if abs(l0s[0] - l0s[1]) > tolerance * max(l0s):
             found.append(f"The measured L0 is {l0s[0]:.1f} for one and {l0s[1]:.1f} for the other.")
     return found
-
-
-def _named(null):
-    return f"the {null}" if null in ("random dictionary", "mean prediction") else null
-
-
-def in_words(table, nulls):
-    """What a table of :func:`compare` says of explained variance, as Markdown: a line for each baseline.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From :func:`compare`, with a fully trained SAE for every architecture.
-    nulls : pandas.DataFrame
-        From :func:`saelite.nulls.nulls`, on the same held-out activations.
-
-    Returns
-    -------
-    str
-    """
-    lines = []
-    for architecture, rows in table.groupby("architecture", sort=False):
-        rows = rows.set_index("baseline")
-        trained = rows.loc["fully trained"]
-        for baseline, score, l0 in rows.drop("fully trained")[["explained_variance", "l0"]].itertuples():
-            sides = ", ".join(
-                f"{'above' if score > value else 'below'} {_named(null)} ({value:z.3f})"
-                for null, value in zip(nulls["null"], nulls["explained_variance"], strict=True)
-            )
-            lines.append(
-                f"- **{architecture}**: {baseline} {score:.3f} (L0 {l0:.1f}), fully trained "
-                f"{trained.explained_variance:.3f} (L0 {trained.l0:.1f}). The baseline reaches "
-                f"{score / trained.explained_variance:.0%} of the trained score; it is {sides}."
-            )
-        beaten_by = nulls[nulls["explained_variance"] > trained["explained_variance"]]
-        if len(beaten_by):
-            lines.append(
-                f"- **{architecture}**: fully trained is itself below {' and '.join(map(_named, beaten_by['null']))}, "
-                "so the shares above say nothing about what training achieves."
-            )
-    return "\n".join(lines)

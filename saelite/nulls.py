@@ -1,17 +1,22 @@
-"""The nulls: what explained variance and recovery mean nothing at, since nothing was learned to reach it."""
+"""Untrained and shuffled things: what a score means nothing at, since nothing was learned to reach it."""
 
+import dataclasses
 import warnings
 
+import numpy as np
 import pandas as pd
 import torch
 from scipy.integrate import quad
+from scipy.optimize import linear_sum_assignment
 from scipy.stats import beta
 from sklearn.decomposition import PCA
 from sklearn.linear_model import orthogonal_mp
 from torch.nn.functional import normalize
+from transformers import AutoModelForCausalLM
 
 from saelite import arguments
-from saelite.activation_functions import TopK
+from saelite.activation_functions import ActivationFunction, TopK
+from saelite.data.language_models import LanguageModel
 from saelite.metrics import evaluate, explained_variance_interval
 from saelite.sae import SAE, check_finite
 
@@ -41,9 +46,7 @@ def nulls(fit, x, *, l0, d_sae, seed=0, groups=None):
     """
     check_finite(fit)
     check_finite(x)
-    untrained = SAE(fit.shape[1], d_sae, TopK(l0), seed=seed).eval()
-    untrained.calibrate(fit[:4096])
-    rows = [{"null": "random dictionary"} | evaluate(untrained, x, groups).row()]
+    rows = [{"null": "random dictionary"} | evaluate(untrained(TopK(l0), fit, d_sae, seed), x, groups).row()]
     exact = x.double()  # in float32 a mean far above the spread would swallow the principal components
     pca = PCA(min(l0, fit.shape[1]), svd_solver="covariance_eigh").fit(
         (fit.double() - fit.double().mean(dim=0)).numpy()
@@ -58,6 +61,25 @@ def nulls(fit, x, *, l0, d_sae, seed=0, groups=None):
         value, low, high = explained_variance_interval(x, error, groups)
         rows.append({"null": name, "explained_variance": value, "low": low, "high": high})
     return pd.DataFrame(rows)
+
+
+def untrained(activation: ActivationFunction, sample: torch.Tensor, d_sae: int, seed: int = 0) -> SAE:
+    """An SAE that was never trained: random directions, and the few scalars that a first sample sets.
+
+    It is the floor of every evaluation: what a score is worth that an untrained SAE reaches shows nothing learned.
+
+    Parameters
+    ----------
+    activation : ActivationFunction
+    sample : tensor of shape (n, d_in)
+        Activations to calibrate on (:meth:`saelite.sae.SAE.calibrate`); the first 4,096 are used.
+    d_sae : int
+    seed : int
+        Of the `iso` directions.
+    """
+    sae = SAE(sample.shape[1], d_sae, activation, seed=seed).eval()
+    sae.calibrate(sample[:4096])
+    return sae
 
 
 def sparse_coding(dictionaries, x, *, l0):
@@ -121,3 +143,69 @@ def chance_cosine(d_in, d_sae):
         return 1 - 2 * 0.5**d_sae
     half = (d_in - 1) / 2
     return quad(lambda u: 2 * beta.ppf(u ** (1 / d_sae), half, half) - 1, 0, 1, limit=200)[0]
+
+
+def reinitialised(lm: LanguageModel, seed=0) -> LanguageModel:
+    """The same architecture and tokenizer with all weights drawn anew, as before any training (Heap et al.,
+    arXiv:2501.17727, who also try milder forms that keep some weights).
+
+    Parameters
+    ----------
+    lm : LanguageModel
+    seed : int
+
+    Returns
+    -------
+    LanguageModel
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(lm.model.config, trust_remote_code=False)
+    model = model.to(lm.device, lm.dtype).eval().requires_grad_(False)
+    return dataclasses.replace(lm, model=model, name=f"{lm.name}, re-initialised with seed {seed}")
+
+
+def permuted(x, seed=0):
+    """Activations whose coordinates are each permuted over samples, independently of one another.
+
+    Every coordinate keeps its distribution; what coordinates had to do with each other is gone, and with it any
+    direction that stood for something. Explained variance still means what it did. What is scored through a model or
+    a text (cross-entropy, probing, descriptions) means nothing here: a sample belongs to no token any more.
+
+    Parameters
+    ----------
+    x : tensor of shape (n, d_in)
+    seed : int
+
+    Returns
+    -------
+    tensor of shape (n, d_in)
+    """
+    rng = np.random.default_rng(seed)
+    return torch.stack([column[torch.from_numpy(rng.permutation(len(x)))] for column in x.T], dim=1)
+
+
+def shared_latents(sae, other, threshold=0.7):
+    """The share of an SAE's latents that another SAE has too (Paulo & Belrose, arXiv:2501.16615).
+
+    Latents are matched one to one, so that the sum of the cosines between decoder directions is largest. A latent is
+    shared if the decoder directions of its pair, and also their encoder directions, have a cosine above `threshold`.
+
+    Parameters
+    ----------
+    sae, other : SAE
+        Of the same width.
+    threshold : float
+        0.7 in that paper.
+
+    Returns
+    -------
+    dict
+        shared: share of latents; mean_cosine: of the matched decoder directions.
+    """
+    decoder = normalize(sae.W_dec.detach(), dim=1) @ normalize(other.W_dec.detach(), dim=1).T
+    encoder = normalize(sae.W_enc.detach(), dim=0).T @ normalize(other.W_enc.detach(), dim=0)
+    pairs = linear_sum_assignment(decoder.numpy(), maximize=True)
+    decoder, encoder = decoder[pairs], encoder[pairs]
+    both = (decoder > threshold) & (encoder > threshold)
+    return {"shared": both.double().mean().item(), "mean_cosine": decoder.double().mean().item()}

@@ -1,10 +1,6 @@
 """Training: one loop for every SAE, whatever its activation function, baseline and start."""
 
-import contextlib
-import hashlib
 import time
-import warnings
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,8 +11,8 @@ from tqdm import tqdm
 from saelite import arguments, checkpoints
 from saelite.kernels import parallel, sparse
 from saelite.kernels.pre_activations import PreActivations
+from saelite.kernels.sparse import Support
 from saelite.sae import check_finite
-from saelite.storage import cache, disk
 
 # Learned thresholds follow the growing encoder; at the weights' own rate they lag behind it, and L0 overshoots.
 THRESHOLD_SPEED = 10.0
@@ -95,7 +91,7 @@ def train(
         Share of the steps over which the rate rises linearly from zero, and falls linearly to zero.
     betas, weight_decay
         As in ``torch.optim.AdamW``; with no weight decay, the default, it is Adam.
-    revival : saelite.revival.AuxiliaryLoss, optional
+    revival : AuxiliaryLoss, optional
         Brings dead latents back.
     watch : callable, optional
         Called with the SAE at every row of the history; the dictionary that it returns is added to the row. Such as
@@ -169,71 +165,6 @@ def train(
     return pd.DataFrame(run.history)
 
 
-def train_or_load(sae, batches, *, progress=True, **settings):
-    """Train an SAE, or load it if the cache holds one that was made the same way.
-
-    The key is made of the SAE's settings and start, ``batches.settings``, the training settings and the code that
-    trains: change any of them and the SAE is trained anew. A killed run goes on from its last checkpoint.
-
-    The number of processes is no part of the key, as the device is not: the SAE is the same to rounding.
-
-    Parameters
-    ----------
-    sae : SAE
-        Trained or filled in place.
-    batches : sequence of tensors of shape (batch, d_in), with an attribute ``settings``
-        Such as :meth:`saelite.synthetic.FeatureWorld.batches` and the activation store give.
-    settings
-        As in :func:`train`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The history of the training, as :func:`train` gives it.
-    """
-    made_of = {
-        "sae": checkpoints.settings(sae),
-        "start": {name: _digest(tensor) for name, tensor in sae.state_dict().items()},
-        "frozen": [name for name, parameter in sae.named_parameters() if not parameter.requires_grad],
-        "data": batches.settings | {"batches": len(batches)},
-        "training": {name: getattr(value, "settings", lambda value=value: value)() for name, value in settings.items()},
-        "code": _code_fingerprint(),
-        "torch": torch.__version__,
-    }
-    key = cache.key(**made_of)
-    if not parallel.agree(int(key[:15], 16)):
-        raise ValueError("The processes were asked for different SAEs; give all of them the same settings and data.")
-    folder = cache.folder() / "saes" / key
-    unfinished = folder.with_suffix(".run")
-    # of the processes that train one SAE together, the first speaks for all; the others wait for its word
-    with cache.only_maker(folder) if parallel.leads() else contextlib.nullcontext(False) as missing:
-        if not parallel.first(missing):
-            loaded, record = checkpoints.load(folder)
-            sae.load_state_dict(loaded.state_dict())
-            sae.eval()
-            if parallel.leads():
-                with contextlib.suppress(OSError):  # such as a cache that can only be read
-                    cache.remove(unfinished)  # a run that was killed between its last two steps left it
-            return pd.DataFrame(record["history"])
-        if parallel.leads():
-            wanted = 5 * sum(tensor.nbytes for tensor in sae.state_dict().values())  # the SAE, and a checkpoint twice
-            disk.need_room(folder.parent, wanted, f"training {describe(sae)}")
-        try:
-            history = train(sae, batches, checkpoint=unfinished, progress=progress, **settings)
-        except checkpoints.Unusable as error:
-            warnings.warn(f"Training {describe(sae)} starts over, since a file is damaged. {error}", stacklevel=2)
-            if parallel.leads():
-                cache.remove(unfinished)
-            parallel.wait()
-            history = train(sae, batches, checkpoint=unfinished, progress=progress, **settings)
-        if parallel.leads():
-            with contextlib.suppress(FileExistsError):  # on a disk with no locks another run may have been first
-                checkpoints.save(sae, folder, made_of=made_of, history=history.to_dict("records"))
-            cache.remove(unfinished)
-        parallel.wait()
-        return history
-
-
 def _start_alike(sae):
     """Give all processes the SAE of the first, down to where its search for candidates starts."""
     if parallel.size() > 1:
@@ -241,18 +172,6 @@ def _start_alike(sae):
             tensor.copy_(parallel.first(tensor))
         if hasattr(sae.activation, "guess"):
             sae.activation.guess = parallel.first(sae.activation.guess)
-
-
-def _digest(tensor):
-    return hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
-
-
-def _code_fingerprint():
-    """A hash of the source files that decide what training makes."""
-    files = sorted(Path(__file__).parent.rglob("*.py"))
-    names = "activation_functions ranked penalised pre_activations sparse sae baselines initialisation revival parallel"
-    names += " training checkpoints metrics store stream token_rows harvest synthetic"
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.stem in names.split())).hexdigest()[:16]
 
 
 class _Run:
@@ -370,3 +289,49 @@ def _from(batches, first, steps):
     if hasattr(batches, "__getitem__"):
         return (batches[i] for i in range(first, steps))
     return (batch for batch, _ in zip(batches, range(steps), strict=False))
+
+
+class AuxiliaryLoss:
+    """Lets the dead latents with the largest pre-activations predict what the living ones left over.
+
+    Parameters
+    ----------
+    dead_after : int
+        A latent is dead when it has not fired for this many samples.
+    coefficient : float
+        Weight of the loss; 1/32 in the paper.
+    k : int, optional
+        Dead latents per sample; d_in // 2 (the paper's choice) if None, fewer if fewer are dead.
+    """
+
+    def __init__(self, dead_after=100_000, coefficient=1 / 32, k=None):
+        self.dead_after, self.coefficient, self.k = dead_after, coefficient, k
+
+    def settings(self):
+        return {"dead_after": self.dead_after, "coefficient": self.coefficient, "k": self.k}
+
+    def loss(self, sae, x, error, samples_since_fired):
+        """The loss of one batch, a scalar.
+
+        Parameters
+        ----------
+        sae : SAE
+        x : tensor of shape (batch, d_in)
+            Activations as ``sae.scale`` gives them.
+        error : tensor of shape (batch, d_in)
+            ``x_hat - x``, without gradients. `b_dec` is already in x_hat, so it is not counted a second time here.
+        samples_since_fired : int64 tensor of shape (d_sae,)
+        """
+        dead = (samples_since_fired >= self.dead_after).nonzero().squeeze(1)
+        k = min(self.k or sae.d_in // 2, len(dead))
+        if k == 0:
+            return error.new_zeros(())
+        rows = torch.arange(len(error), device=error.device).repeat_interleave(k)
+        with torch.no_grad():
+            pre = (x - sae.b_dec) @ sae.W_enc[:, dead] + sae.b_enc[dead]
+            top = pre.topk(k, dim=1).indices.sort(dim=1).values
+        support = Support(rows, dead[top].flatten(), (len(x), sae.d_sae))
+        z = sparse.pre_activations_at(support, pre.gather(1, top).flatten(), x, sae.W_enc, sae.b_enc, sae.b_dec)
+        predicted = sparse.decode(support, z.relu(), sae.W_dec)
+        left_over = -error
+        return self.coefficient * (predicted - left_over).square().sum(dim=1).mean()

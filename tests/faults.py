@@ -39,10 +39,10 @@ from saelite import checkpoints, evaluations
 from saelite.activation_functions import BatchTopK
 from saelite.data import harvest as harvesting
 from saelite.data.harvest import harvest
+from saelite.reuse import train_or_load
 from saelite.sae import SAE
 from saelite.storage import cache_contents
 from saelite.synthetic import FeatureWorld, constant_probabilities
-from saelite.training import train_or_load
 
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)  # children are forked, and threads do not survive that

@@ -4,11 +4,12 @@ import torch
 from tiny import tiny_model
 
 from saelite.activation_functions import TopK
-from saelite.controls import TensorBatches, permuted, reinitialised, shared_latents
+from saelite.data.batches import TensorBatches
 from saelite.data.language_models import fingerprint
 from saelite.initialisation import iso
+from saelite.nulls import permuted, reinitialised, shared_latents
+from saelite.reuse import train_or_load
 from saelite.sae import SAE
-from saelite.training import train_or_load
 
 
 def test_a_reinitialised_model_has_the_same_shapes_and_nothing_of_the_weights():

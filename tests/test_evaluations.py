@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from saelite.activation_functions import TopK
-from saelite.evaluations import fingerprint, over, references
+from saelite.reuse import fingerprint, over, references
 from saelite.sae import SAE
 
 

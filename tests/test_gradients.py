@@ -7,9 +7,8 @@ import torch
 from grid import ACTIVATIONS, BASELINES
 
 from saelite.kernels import sparse
-from saelite.revival import AuxiliaryLoss
 from saelite.sae import SAE
-from saelite.training import reconstruct
+from saelite.training import AuxiliaryLoss, reconstruct
 
 
 def dense_step(sae, x, support):

@@ -10,10 +10,10 @@ from PIL import Image
 from torch import nn
 
 from saelite.data.vision_models import VisionModel, harvest_images
-from saelite.evaluations import over, references
 from saelite.evaluations.image_latents import at_percentiles, draw_rare, gallery, image_peaks, pictures, pictures_html
 from saelite.evaluations.label_purity import PURITY, PURITY_RARE, LabelPurity, agreement
 from saelite.evaluations.scorecard import scorecard
+from saelite.reuse import over, references
 
 N, SIDE = 60, 4
 TEXT = datasets.Value("string")

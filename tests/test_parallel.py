@@ -87,7 +87,7 @@ def test_a_killed_run_of_two_goes_on_and_one_process_finds_its_sae(tmp_path, mon
     assert [Path(name).suffix for name in two_processes.kept(tmp_path)] == [".run"]
     again = start_two(two_processes.cached, tmp_path)
     left_alone = start_two(two_processes.cached, tmp_path / "left alone")
-    monkeypatch.setattr("saelite.training.train", lambda *args, **kwargs: pytest.fail("trained again"))
+    monkeypatch.setattr("saelite.reuse.train", lambda *args, **kwargs: pytest.fail("trained again"))
     found = two_processes.cached(tmp_path)
     for state, history, files in (*again, found):
         for name, tensor in left_alone[0][0].items():
@@ -103,7 +103,7 @@ def test_the_script_of_the_how_to_page_runs(tmp_path, monkeypatch, capsys):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     run = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    monkeypatch.setattr("saelite.training.train", lambda *args, **kwargs: pytest.fail("trained again"))
+    monkeypatch.setattr("saelite.reuse.train", lambda *args, **kwargs: pytest.fail("trained again"))
     runpy.run_path(str(script))  # alone, it finds what the two have trained
     assert capsys.readouterr().out == run.stdout and "30720" in run.stdout
 

@@ -10,10 +10,9 @@ from saelite.activation_functions import BatchTopK, JumpReLU, RelativeBatchTopK,
 from saelite.kernels import pre_activations, sparse
 from saelite.kernels.pre_activations import PreActivations
 from saelite.kernels.sparse import Support
-from saelite.revival import AuxiliaryLoss
 from saelite.sae import SAE
 from saelite.synthetic import FeatureWorld, constant_probabilities
-from saelite.training import train
+from saelite.training import AuxiliaryLoss, train
 
 D_SAE = 50
 PRECISIONS = [torch.float32, torch.bfloat16]

@@ -4,11 +4,10 @@ from grid import ACTIVATIONS, BASELINES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saelite.activation_functions import BatchTopK, JumpReLU, ReLU, TopK
+from saelite.activation_functions import BatchTopK, JumpReLU, ReLU, TopK, threshold_for_l0
 from saelite.baselines import SoftFrozenDecoder, project_to_cone
 from saelite.initialisation import cov, iso
 from saelite.kernels.sparse import Support
-from saelite.ranked import threshold_for_l0
 from saelite.sae import SAE
 
 

@@ -13,8 +13,9 @@ from saelite.data import stream
 from saelite.data.corpora import load_texts
 from saelite.data.language_models import SITES, read_layer
 from saelite.data.stream import StreamedActivations, training_data
+from saelite.reuse import train_or_load
 from saelite.sae import SAE
-from saelite.training import train, train_or_load
+from saelite.training import train
 
 
 def streamed(texts=None, lm=None, **changed):

@@ -14,11 +14,11 @@ from saelite.activation_functions import BatchTopK, JumpReLU, ReLU, TopK
 from saelite.baselines import SoftFrozenDecoder
 from saelite.initialisation import cov
 from saelite.metrics import evaluate
-from saelite.revival import AuxiliaryLoss
+from saelite.reuse import train_or_load
 from saelite.sae import SAE
 from saelite.storage import cache
 from saelite.synthetic import FeatureWorld, constant_probabilities
-from saelite.training import train, train_or_load
+from saelite.training import AuxiliaryLoss, train
 
 WORLD = FeatureWorld(constant_probabilities(60, 5), d_in=16)
 
@@ -100,7 +100,7 @@ def test_a_batch_without_variance_is_refused():
 
 def test_a_full_disk_is_told_before_training(monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10})())
-    monkeypatch.setattr("saelite.training.train", lambda *args, **kwargs: pytest.fail("trained"))
+    monkeypatch.setattr("saelite.reuse.train", lambda *args, **kwargs: pytest.fail("trained"))
     with pytest.raises(OSError, match="No room on the disk: training TopK, fully trained needs"):
         train_or_load(SAE(16, 64, TopK(5)), WORLD.batches(128, 20))
 
@@ -149,7 +149,7 @@ def test_a_killed_run_resumes_to_the_same_bits(activation, tmp_path):
         import os, signal, sys
         import torch
         from saelite import activation_functions, checkpoints
-        from saelite.revival import AuxiliaryLoss
+        from saelite.training import AuxiliaryLoss
         from saelite.sae import SAE
         from saelite.synthetic import FeatureWorld, constant_probabilities
         from saelite.training import train
@@ -186,7 +186,7 @@ def test_train_or_load(monkeypatch):
     batches = WORLD.batches(128, 20)
     first = SAE(16, 64, BatchTopK(5))
     history = train_or_load(first, batches, lr=1e-3, progress=False)
-    monkeypatch.setattr("saelite.training.train", lambda *args, **kwargs: pytest.fail("trained again"))
+    monkeypatch.setattr("saelite.reuse.train", lambda *args, **kwargs: pytest.fail("trained again"))
     again = SAE(16, 64, BatchTopK(5))
     (kept,) = (cache.folder() / "saes").glob("*/")
     kept.with_suffix(".run").write_bytes(b"of a run that was killed between its last two steps")

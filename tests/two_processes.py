@@ -15,10 +15,10 @@ from saelite import checkpoints
 from saelite.activation_functions import BatchTopK, TopK
 from saelite.kernels import parallel
 from saelite.kernels.pre_activations import PreActivations
-from saelite.revival import AuxiliaryLoss
+from saelite.reuse import train_or_load
 from saelite.sae import SAE
 from saelite.synthetic import FeatureWorld, constant_probabilities
-from saelite.training import train, train_or_load
+from saelite.training import AuxiliaryLoss, train
 
 WORLD = FeatureWorld(constant_probabilities(60, 5), d_in=12)
 GRID = list(itertools.product(ACTIVATIONS, BASELINES))
@@ -28,7 +28,7 @@ RESUMED = ["TopK", "BatchTopK", "JumpReLU"]  # the others keep no state of anoth
 def start_two(work, folder):
     """Run ``work(folder)`` in two processes that have joined; returns what it gave in each."""
     # imported once for all; the last one by torch's optimisers, when the first is made
-    multiprocessing.set_forkserver_preload(["saelite.training", "saelite.revival", "torch._dynamo"])
+    multiprocessing.set_forkserver_preload(["saelite.training", "torch._dynamo"])
     torch.multiprocessing.start_processes(_join, (work, str(folder)), nprocs=2, start_method="forkserver")
     return [torch.load(folder / f"{work.__name__}-{number}.pt", weights_only=False) for number in (0, 1)]
 

@@ -71,3 +71,23 @@ def _label(record):
         f"({machine['cpu']}, torch {machine['torch']}), by\n\n```\n{record['command']}\n```"
         + (f"\n\n{record['remark']}" if "remark" in record else "")
     )
+
+
+def whole_rows(history):
+    """A training history without a last row that covers fewer steps than the others do.
+
+    Shares of dead latents and cosines to the start are over the latents that fired since the row before. Those that
+    fire in a batch or two are the frequent ones alone, so a short last row is not comparable with the others.
+
+    Parameters
+    ----------
+    history : pandas.DataFrame
+        As :func:`saelite.training.train` gives it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The same if all rows cover as many steps, or if there is only one.
+    """
+    steps = history["step"]
+    return history[:-1] if len(steps) > 1 and steps.iloc[-1] - steps.iloc[-2] < steps.iloc[0] else history

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from saelite import evaluations
+from saelite import reuse
 from saelite.evaluations.reconstruction import KL, LOSS
 from saelite.statistics import contrast, rescaled, summarise
 
@@ -42,13 +42,13 @@ def scorecard(saes, measured, *, against=TRAINED, progress=True):
     tables = []
     for evaluation, margins in measured:
         _refuse_lower_is_better(margins)
-        items = evaluations.over(saes, evaluation, progress=progress)
+        items = reuse.over(saes, evaluation, progress=progress)
         if items.empty:
             raise ValueError(
                 f"{type(evaluation).__name__} has no item that could be scored for any of the SAEs: give it more "
                 "activations or texts, or leave this evaluation out."
             )
-        limits = summarise(evaluations.references(evaluation), ["metric", "kind", "reference"])
+        limits = summarise(reuse.references(evaluation), ["metric", "kind", "reference"])
         for metric, margin in margins.items():
             of_metric = items[items["metric"] == metric]
             if of_metric.empty:
@@ -69,7 +69,7 @@ def against_trained(items, *, margin, paired, against=TRAINED):
     Parameters
     ----------
     items : pandas.DataFrame
-        As :func:`saelite.evaluations.over` gives them.
+        As :func:`saelite.reuse.over` gives them.
     margin, paired
         As in :func:`saelite.statistics.contrast`.
     against : str

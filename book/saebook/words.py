@@ -1,0 +1,42 @@
+"""What several pages say of their tables, worked out from these."""
+
+
+def _named(null):
+    return f"the {null}" if null in ("random dictionary", "mean prediction") else null
+
+
+def in_words(table, nulls):
+    """What a table of :func:`saelite.comparison.fit_and_test` says of explained variance, as Markdown.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From :func:`saelite.comparison.fit_and_test`, with a fully trained SAE for every architecture.
+    nulls : pandas.DataFrame
+        From :func:`saelite.nulls.nulls`, on the same held-out activations.
+
+    Returns
+    -------
+    str
+    """
+    lines = []
+    for architecture, rows in table.groupby("architecture", sort=False):
+        rows = rows.set_index("baseline")
+        trained = rows.loc["fully trained"]
+        for baseline, score, l0 in rows.drop("fully trained")[["explained_variance", "l0"]].itertuples():
+            sides = ", ".join(
+                f"{'above' if score > value else 'below'} {_named(null)} ({value:z.3f})"
+                for null, value in zip(nulls["null"], nulls["explained_variance"], strict=True)
+            )
+            lines.append(
+                f"- **{architecture}**: {baseline} {score:.3f} (L0 {l0:.1f}), fully trained "
+                f"{trained.explained_variance:.3f} (L0 {trained.l0:.1f}). The baseline reaches "
+                f"{score / trained.explained_variance:.0%} of the trained score; it is {sides}."
+            )
+        beaten_by = nulls[nulls["explained_variance"] > trained["explained_variance"]]
+        if len(beaten_by):
+            lines.append(
+                f"- **{architecture}**: fully trained is itself below {' and '.join(map(_named, beaten_by['null']))}, "
+                "so the shares above say nothing about what training achieves."
+            )
+    return "\n".join(lines)
