@@ -78,6 +78,7 @@ from saebook.tables import reference_run, show
 
 from saelite import arguments, plots
 from saelite.activation_functions import BatchTopK, JumpReLU, Matryoshka, RelativeBatchTopK, TopK
+from saelite.baselines import Baseline
 from saelite.initialisation import iso
 from saelite.metrics import WatchRecovery, best_cosines, evaluate, recovery
 from saelite.nulls import chance_cosine
@@ -155,16 +156,13 @@ settings = {"lr": lr, "watch": WatchRecovery(world.features, threshold), "log_ev
 
 
 # %%
-class EqualEncoderNorms:
+class EqualEncoderNorms(Baseline):
     """A rule of training, as the baselines are: decoder directions of unit norm, encoder rows of one common norm."""
 
     name = "equal encoder norms"
 
-    def freeze(self, sae):
-        pass
-
     @torch.no_grad()
-    def constrain(self, sae):
+    def constrain(self, sae, step):
         sae.W_dec.div_(sae.W_dec.norm(dim=1, keepdim=True))
         norms = sae.W_enc.norm(dim=0)
         sae.W_enc.mul_(norms.mean() / norms)

@@ -59,7 +59,7 @@ from saebook.tables import show
 from saelite import arguments, plots
 from saelite.baselines import FrozenDecoder
 from saelite.comparison import architectures_at, fit_and_test
-from saelite.data.batches import TensorBatches
+from saelite.data.batches import batches
 from saelite.data.corpora import load_texts
 from saelite.data.harvest import harvest
 from saelite.data.language_models import check_layer, load_model
@@ -107,8 +107,7 @@ data = {  # a model may hold the very same vector everywhere; there is nothing t
 variants = [("fully trained", activation, None, "iso"), ("Frozen Decoder", activation, FrozenDecoder(), "iso")]
 saes, tables = {}, []
 for kind, (train, test) in data.items():
-    made_of = {"store": stores[RANDOM if kind == RANDOM else TRAINED].folder.name, "kind": kind, "shuffled with": seed}
-    trained, _, table = fit_and_test(variants, TensorBatches(train, batch_size, made_of, seed), test, d_sae=d_sae, seed=seed, lr=lr)
+    trained, _, table = fit_and_test(variants, batches(train, batch_size, seed=seed), test, d_sae=d_sae, seed=seed, lr=lr)
     saes |= {(kind, baseline): sae for (_, baseline), sae in trained.items()}
     floor = nulls(train[:50_000], test, l0=l0, d_sae=d_sae, seed=seed + 100)
     floor = floor[floor["null"] != "mean prediction"].rename(columns={"null": "baseline"})
@@ -179,8 +178,7 @@ Markdown(text)
 
 # %%
 other, _, _ = fit_and_test(
-    variants, TensorBatches(data[TRAINED][0], batch_size, {"store": stores[TRAINED].folder.name}, seed), data[TRAINED][1],
-    d_sae=d_sae, seed=seed + 1, lr=lr,
+    variants, batches(data[TRAINED][0], batch_size, seed=seed), data[TRAINED][1], d_sae=d_sae, seed=seed + 1, lr=lr
 )  # fmt: skip
 overlap = pd.DataFrame(
     [

@@ -5,36 +5,63 @@ Each one is a rule of two parts. ``freeze`` runs once, when the SAE is made, and
 the fully trained one; its only rule is that decoder directions have unit norm.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import torch
 from torch.nn.functional import normalize
 
+if TYPE_CHECKING:
+    from saelite.sae import SAE
 
-class FullyTrained:
+
+class Baseline:
+    """A rule for training. Derive your own from it: what it is made with are its attributes.
+
+    Examples
+    --------
+    >>> class Thawing(Baseline):
+    ...     name = "Thawing Decoder"
+    ...     def constrain(self, sae, step):
+    ...         if step < 100:
+    ...             sae.W_dec.data.copy_(sae.W_dec_start)
+    """
+
+    name = "baseline"
+
+    def settings(self) -> dict[str, Any]:
+        """What it was made with, as plain JSON values, for checkpoints and the cache."""
+        return dict(vars(self))
+
+    def freeze(self, sae: SAE) -> None:
+        """Take parameters out of training; runs once, when the SAE is made."""
+
+    @torch.no_grad()
+    def constrain(self, sae: SAE, step: int) -> None:
+        """Put back what the optimiser's step number `step`, counted from 0, moved too far."""
+
+
+class FullyTrained(Baseline):
     """Everything trains; decoder directions are kept at unit norm, so that a latent's value is its size in x."""
 
     name = "fully trained"
 
-    def freeze(self, sae):
-        pass
-
     @torch.no_grad()
-    def constrain(self, sae):
+    def constrain(self, sae: SAE, step: int) -> None:
         normalize(sae.W_dec, dim=1, out=sae.W_dec.data)
 
 
-class FrozenDecoder:
+class FrozenDecoder(Baseline):
     """Decoder directions are random and never updated; the encoder and both biases train."""
 
     name = "Frozen Decoder"
 
-    def freeze(self, sae):
+    def freeze(self, sae: SAE) -> None:
         sae.W_dec.requires_grad_(False)
 
-    def constrain(self, sae):
-        pass
 
-
-class SoftFrozenDecoder:
+class SoftFrozenDecoder(Baseline):
     """Decoder directions stay within a cone around their start: ``cos(W_dec_j, W_dec_start_j) >= tau``.
 
     The start is random in the paper. For the variant that starts from a trained SAE, pass its decoder as `init` of
@@ -48,20 +75,17 @@ class SoftFrozenDecoder:
 
     name = "Soft-Frozen Decoder"
 
-    def __init__(self, tau=0.8):
+    def __init__(self, tau: float = 0.8) -> None:
         if not 0 <= tau <= 1:
             raise ValueError(f"tau is a cosine and must lie in [0, 1]; it is {tau}.")
         self.tau = tau
 
-    def freeze(self, sae):
-        pass
-
     @torch.no_grad()
-    def constrain(self, sae):
+    def constrain(self, sae: SAE, step: int) -> None:
         sae.W_dec.copy_(project_to_cone(sae.W_dec, sae.W_dec_start, self.tau))
 
 
-class FrozenEncoder:
+class FrozenEncoder(Baseline):
     """Encoder directions are random and never updated; thresholds, biases and the decoder train.
 
     ``W_enc`` is ``W_dec_start.T`` times the one gain that :meth:`saelite.sae.SAE.calibrate` sets, bit for bit.
@@ -70,14 +94,11 @@ class FrozenEncoder:
 
     name = "Frozen Encoder"
 
-    def freeze(self, sae):
+    def freeze(self, sae: SAE) -> None:
         sae.W_enc.requires_grad_(False)
 
-    def constrain(self, sae):
-        pass
 
-
-def project_to_cone(vectors, axes, tau):
+def project_to_cone(vectors: torch.Tensor, axes: torch.Tensor, tau: float) -> torch.Tensor:
     """The unit vectors nearest to `vectors` among those with cosine of at least `tau` to `axes`, row by row.
 
     Parameters

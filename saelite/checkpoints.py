@@ -1,43 +1,26 @@
-"""Saving and loading: a folder with ``sae.safetensors`` (tensors) and ``sae.json`` (what is needed to rebuild them)."""
+"""Checkpoints: a folder with ``sae.safetensors`` (tensors) and ``sae.json`` (what is needed to rebuild them)."""
+
+from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from saelite import activation_functions, baselines
-from saelite.sae import SAE
 from saelite.storage.atomic import atomic_file, atomic_folder
 from saelite.storage.checksums import fault
 
 FORMAT = "saelite-1"
 
 
-def settings(sae):
-    """What an SAE was made with, as plain JSON values: architecture, baseline, start, seed, sizes."""
-    return {
-        "d_in": sae.d_in,
-        "d_sae": sae.d_sae,
-        "init": sae.init,
-        "seed": sae.seed,
-        "activation": {"name": type(sae.activation).__name__} | sae.activation.settings(),
-        "baseline": {"name": type(sae.baseline).__name__} | vars(sae.baseline),
-    }
-
-
-def save(sae, folder, **record):
-    """Write an SAE to a folder, whole or not at all.
-
-    Parameters
-    ----------
-    sae : SAE
-    folder : path
-        Must not exist yet.
-    record : JSON values
-        Kept beside the SAE, such as ``training={...}`` and ``data={...}``: a checkpoint should say what trained it.
+def write(folder: str | Path, tensors: dict[str, torch.Tensor], record: dict[str, Any]) -> None:
+    """Write tensors and a record to a folder, whole or not at all.
 
     Raises
     ------
@@ -47,19 +30,13 @@ def save(sae, folder, **record):
     if Path(folder).exists():
         raise FileExistsError(f"{folder} exists already; save to another place, or remove it first.")
     with atomic_folder(folder, checksums=True) as made:
-        save_file(_tensors(sae), made / "sae.safetensors")
-        whole = {"format": FORMAT, "sae": settings(sae), "sha256": _checksum(made)}
-        text = json.dumps(whole | record, indent=1)
+        save_file(_plain(tensors), made / "sae.safetensors")
+        text = json.dumps({"format": FORMAT, "sha256": _checksum(made)} | record, indent=1)
         (made / "sae.json").write_text(text, encoding="utf-8")
 
 
-def load(folder):
-    """Read an SAE that :func:`save` wrote.
-
-    Returns
-    -------
-    (SAE, dict)
-        The SAE in evaluation mode, and everything in its ``sae.json``.
+def read(folder: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The tensors and the record of a folder that :func:`write` filled.
 
     Raises
     ------
@@ -75,31 +52,28 @@ def load(folder):
         raise ValueError(f"{folder} is not a saelite checkpoint: it holds no readable sae.json ({error}).") from error
     if record.get("format") != FORMAT:
         raise ValueError(f"{folder} is of format {record.get('format')!r}; this version of saelite reads {FORMAT!r}.")
-    try:
+    with damaged(folder):
         if record.get("sha256") not in (None, _checksum(folder)):
             raise OSError("the tensors are not those that were written")
-        tensors = load_file(folder / "sae.safetensors")
-        made = dict(record["sae"])
-        activation, baseline = dict(made.pop("activation")), dict(made.pop("baseline"))
-        made["init"] = "iso" if made["init"] == "iso" else tensors["W_dec_start"]
-        sae = SAE(
-            **made,
-            activation=_class(activation_functions, activation.pop("name"))(**activation),
-            baseline=_class(baselines, baseline.pop("name"))(**baseline),
-        )
-        sae.load_state_dict(tensors)
+        return load_file(folder / "sae.safetensors"), record
+
+
+@contextmanager
+def damaged(folder: str | Path) -> Iterator[None]:
+    """Say in a sentence that a checkpoint is damaged, whatever it was that could not be read."""
+    try:
+        yield
     except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"The checkpoint in {folder} is damaged; fetch a whole copy ({error}).") from error
-    return sae.eval(), record
 
 
 class Unusable(ValueError):
     """The state of an unfinished run cannot be read; nothing of it has been taken over."""
 
 
-def save_training(path, run, step):
+def save_training(path: str | Path, run: Any, step: int) -> None:
     """Write the state of an unfinished run of :func:`saelite.training.train` to one file, whole or not at all."""
-    tensors = {f"sae.{name}": tensor for name, tensor in _tensors(run.sae).items()}
+    tensors = {f"sae.{name}": tensor for name, tensor in _plain(run.sae.state_dict()).items()}
     tensors["samples_since_fired"] = run.samples_since_fired
     for number, state in run.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{number}.{name}": tensor.contiguous() for name, tensor in state.items()}
@@ -109,7 +83,7 @@ def save_training(path, run, step):
         save_file(tensors, made, metadata={"run": json.dumps(plain)})
 
 
-def resume_training(path, run):
+def resume_training(path: str | Path, run: Any) -> int:
     """Put a run back where :func:`save_training` left it. Returns the steps done, 0 if there is no checkpoint."""
     if not Path(path).exists():
         return 0
@@ -146,13 +120,5 @@ def _checksum(folder):
     return hashlib.sha256((folder / "sae.safetensors").read_bytes()).hexdigest()
 
 
-def _class(module, name):
-    """A public class of this project by its name in `module`; nothing else that a file may name is ever called."""
-    found = vars(module).get(name)
-    if not (isinstance(found, type) and found.__module__.startswith("saelite.") and not name.startswith("_")):
-        raise KeyError(f"{module.__name__} has no {name}")
-    return found
-
-
-def _tensors(sae):
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in sae.state_dict().items()}
+def _plain(tensors):
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

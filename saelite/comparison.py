@@ -3,7 +3,7 @@
 import pandas as pd
 import torch
 
-from saelite import arguments, checkpoints
+from saelite import arguments
 from saelite.activation_functions import ActivationFunction
 from saelite.baselines import FrozenDecoder, FrozenEncoder, SoftFrozenDecoder
 from saelite.initialisation import cov
@@ -149,7 +149,7 @@ def unmatched(sae, other, x, *, made_with, other_made_with, tolerance=0.05):
     list of str
         A sentence for each difference; empty if the two match.
     """
-    ours, theirs = checkpoints.settings(sae), checkpoints.settings(other)
+    ours, theirs = sae.settings(), other.settings()
     found = [
         f"{name} is {ours[name]} for one and {theirs[name]} for the other."
         for name in ("d_in", "d_sae", "activation")
@@ -161,7 +161,7 @@ def unmatched(sae, other, x, *, made_with, other_made_with, tolerance=0.05):
         if made_with.get(name) != other_made_with.get(name):
             found.append(f"{name} is {made_with.get(name)} for one and {other_made_with.get(name)} for the other.")
     if sae.d_in == other.d_in:
-        l0s = [(one.encode(x.to(one.W_dec.device)) > 0).sum().item() / len(x) for one in (sae, other)]
+        l0s = [(one.encode(x.to(one.W_dec.device)) != 0).sum().item() / len(x) for one in (sae, other)]
         if abs(l0s[0] - l0s[1]) > tolerance * max(l0s):
             found.append(f"The measured L0 is {l0s[0]:.1f} for one and {l0s[1]:.1f} for the other.")
     return found

@@ -29,7 +29,7 @@ from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from saelite import arguments, checkpoints
+from saelite import arguments
 from saelite.activation_functions import BatchTopK, JumpReLU, Matryoshka, ReLU, TopK
 from saelite.sae import SAE, check_finite
 from saelite.storage.atomic import atomic_folder
@@ -134,7 +134,8 @@ def write_saelens(sae, folder, **metadata):
 
 
 def _own(folder):
-    sae, record = checkpoints.load(folder)
+    sae = SAE.load(folder)
+    record = sae.record
     data = record.get("data", {})
     about = {"model": data.get("model"), "layer": data.get("layer"), "texts": data.get("texts")}
     return sae, _about("saelite", type(sae.activation).__name__, **about)

@@ -1,25 +1,40 @@
-"""Train or load, score or read: the one place that asks the cache."""
+"""Train or load, score or read: the one place that asks the cache.
+
+A key is made of content: the rows that an SAE is trained on, its settings and start, the code that trains it, and the
+source of a class of one's own.
+"""
+
+from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
+import sys
+import types
 import warnings
-from pathlib import Path
+from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
 
-from saelite import checkpoints
+from saelite import checkpoints, training
+from saelite.data.batches import batches as as_batches
+from saelite.data.batches import is_rows
 from saelite.kernels import parallel
 from saelite.sae import SAE
 from saelite.storage import atomic, cache, disk
 from saelite.training import describe, train
 
+LIBRARIES = {"abc", "builtins", "collections", "numpy", "saelite", "torch", "typing"}
 
-def train_or_load(sae, batches, *, progress=True, **settings):
+
+def train_or_load(sae: SAE, data: Any, *, progress: bool = True, **settings) -> pd.DataFrame:
     """Train an SAE, or load it if the cache holds one that was made the same way.
 
-    The key is made of the SAE's settings and start, ``batches.settings``, the training settings and the code that
+    The key is made of the SAE's settings and start, the content of the data, the training settings and the code that
     trains: change any of them and the SAE is trained anew. A killed run goes on from its last checkpoint.
 
     The number of processes is no part of the key, as the device is not: the SAE is the same to rounding.
@@ -28,23 +43,38 @@ def train_or_load(sae, batches, *, progress=True, **settings):
     ----------
     sae : SAE
         Trained or filled in place.
-    batches : sequence of tensors of shape (batch, d_in), with an attribute ``settings``
-        Such as :meth:`saelite.synthetic.FeatureWorld.batches` and the activation store give.
+    data : tensor, NumPy array, memory map, ActivationStore, or a sequence of batches with an attribute ``settings``
+        Such as :meth:`saelite.synthetic.FeatureWorld.batches` gives.
     settings
-        As in :func:`train`.
+        As in :func:`saelite.training.train`.
 
     Returns
     -------
     pandas.DataFrame
-        The history of the training, as :func:`train` gives it.
+        The history of the training, as :func:`saelite.training.train` gives it.
     """
+    of_rows = {name: settings.pop(name) for name in ("batch_size", "epochs", "seed") if name in settings}
+    batches = as_batches(data, **of_rows) if isinstance(data, torch.Tensor | np.ndarray) or is_rows(data) else data
+    if not hasattr(batches, "settings"):
+        raise ValueError(
+            "The cache knows data by their content, and batches that can only be walked through do not tell it: give "
+            "the activations themselves, or call `train`, which keeps nothing."
+        )
+    rules = (sae.activation, sae.baseline, batches, *settings.values())
+    try:
+        sources = sources_of(*rules)
+    except OSError as error:
+        warnings.warn(f"Training {describe(sae)} is not kept in the cache: {error}.", stacklevel=2)
+        return train(sae, batches, progress=progress, **settings)
     made_of = {
-        "sae": checkpoints.settings(sae),
+        "sae": sae.settings(),
         "start": {name: _digest(tensor) for name, tensor in sae.state_dict().items()},
         "frozen": [name for name, parameter in sae.named_parameters() if not parameter.requires_grad],
         "data": batches.settings | {"batches": len(batches)},
-        "training": {name: getattr(value, "settings", lambda value=value: value)() for name, value in settings.items()},
-        "code": _code_fingerprint(),
+        "training": {"lr": training.LR}
+        | {name: getattr(value, "settings", lambda value=value: value)() for name, value in settings.items()},
+        "code": code_of(training, *(sys.modules.get(type(rule).__module__) for rule in rules)),
+        "own_classes": sources,
         "torch": torch.__version__,
     }
     key = cache.key(**made_of)
@@ -55,8 +85,8 @@ def train_or_load(sae, batches, *, progress=True, **settings):
     # of the processes that train one SAE together, the first speaks for all; the others wait for its word
     with cache.only_maker(folder) if parallel.leads() else contextlib.nullcontext(False) as missing:
         if not parallel.first(missing):
-            loaded, record = checkpoints.load(folder)
-            sae.load_state_dict(loaded.state_dict())
+            tensors, record = checkpoints.read(folder)
+            sae.load_state_dict(tensors)
             sae.eval()
             if parallel.leads():
                 with contextlib.suppress(OSError):  # such as a cache that can only be read
@@ -75,32 +105,20 @@ def train_or_load(sae, batches, *, progress=True, **settings):
             history = train(sae, batches, checkpoint=unfinished, progress=progress, **settings)
         if parallel.leads():
             with contextlib.suppress(FileExistsError):  # on a disk with no locks another run may have been first
-                checkpoints.save(sae, folder, made_of=made_of, history=history.to_dict("records"))
+                sae.save(folder, made_of=made_of, history=history.to_dict("records"))
             cache.remove(unfinished)
         parallel.wait()
         return history
 
 
-def _digest(tensor):
-    return hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
-
-
-def _code_fingerprint():
-    """A hash of the source files that decide what training makes."""
-    files = sorted(Path(__file__).parent.rglob("*.py"))
-    names = "activation_functions pre_activations sparse sae baselines initialisation parallel batches"
-    names += " training checkpoints metrics store stream token_rows harvest synthetic"
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.stem in names.split())).hexdigest()[:16]
-
-
-def over(saes, evaluation, *, progress=True):
+def over(saes: dict[tuple[str, str], Any], evaluation: Any, *, progress: bool = True) -> pd.DataFrame:
     """Score every SAE of a grid; what was scored before is read from the cache.
 
     Parameters
     ----------
     saes : dict of (architecture, baseline) to SAE
         As :func:`saelite.comparison.fit` gives it.
-    evaluation : one of the evaluations of this module's list
+    evaluation : an evaluation, as :mod:`saelite.evaluations` describes them
 
     Returns
     -------
@@ -113,12 +131,12 @@ def over(saes, evaluation, *, progress=True):
     return pd.concat(tables, names=["architecture", "baseline"]).reset_index(["architecture", "baseline"])
 
 
-def references(evaluation):
+def references(evaluation: Any) -> pd.DataFrame:
     """The evaluation's floors and ceilings, read from the cache if they were measured before."""
     return _remembered(evaluation)
 
 
-def fingerprint(sae):
+def fingerprint(sae: torch.nn.Module) -> str:
     """A hash of what an SAE computes: its class, its activation function's and every tensor of its state.
 
     Of a module that is not of this library, also how it is printed and every number and string that it or a module in
@@ -127,6 +145,8 @@ def fingerprint(sae):
     activation = getattr(sae, "activation", None)
     settings = getattr(activation, "settings", dict)()
     digest = hashlib.sha256(f"{type(sae).__name__} {type(activation).__name__} {settings}".encode())
+    with contextlib.suppress(OSError):  # without its source the tensors have to do
+        digest.update("".join(sources_of(activation)).encode())
     if type(sae) is not SAE:
         digest.update(repr(sae).encode())
         for name, module in sae.named_modules():
@@ -138,8 +158,53 @@ def fingerprint(sae):
     return digest.hexdigest()[:16]
 
 
+def code_of(*modules: types.ModuleType | None) -> str:
+    """A hash of the source of these modules and of all modules of this package that they use."""
+    found, waiting = {}, [module for module in modules if module is not None]
+    while waiting:
+        module = waiting.pop()
+        if module.__name__ in found:
+            continue
+        found[module.__name__] = inspect.getsource(module) if module.__name__.startswith("saelite") else ""
+        for value in list(vars(module).values()):
+            name = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
+            if isinstance(name, str) and name.startswith("saelite.") and name in sys.modules:
+                waiting.append(sys.modules[name])
+    return hashlib.sha256("".join(found[name] for name in sorted(found)).encode()).hexdigest()[:16]
+
+
+def sources_of(*things: Any) -> list[str]:
+    """The source of every class and function behind these that is one's own: outside this package and its libraries.
+
+    Raises
+    ------
+    OSError
+        If a source cannot be read, as of a class typed at a prompt.
+    """
+    found = []
+    for thing in things:
+        owners = [thing] if inspect.isfunction(thing) else type(thing).__mro__
+        for owner in owners:
+            if owner.__module__.partition(".")[0] in LIBRARIES:
+                continue
+            for name, member in [("", owner)] if inspect.isfunction(owner) else sorted(vars(owner).items()):
+                function = getattr(member, "fget", None) or getattr(member, "__func__", member)
+                if inspect.isfunction(function):
+                    try:
+                        found.append(inspect.getsource(function))
+                    except OSError:
+                        raise OSError(f"the source of {owner.__qualname__} cannot be read; put it in a file") from None
+                elif isinstance(member, int | float | str | tuple) and not name.startswith("__"):
+                    found.append(f"{name} = {member!r}\n")
+    return found
+
+
+def _digest(tensor: torch.Tensor) -> str:
+    return hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+
+
 @contextlib.contextmanager
-def _lent(sae, device):
+def _lent(sae: torch.nn.Module, device: str) -> Iterator[None]:
     """Have an SAE on a device for the time of its scoring: a grid of them is kept in the machine's memory."""
     home = next((tensor.device for tensor in sae.state_dict().values()), torch.device("cpu"))
     sae.to(device)
@@ -149,14 +214,15 @@ def _lent(sae, device):
         sae.to(home)
 
 
-def _remembered(evaluation, sae=None):
-    code = sorted(Path(__file__).parent.rglob("*.py"))
+def _remembered(evaluation: Any, sae: torch.nn.Module | None = None) -> pd.DataFrame:
     made_of = {
         "evaluation": type(evaluation).__name__,
         "settings": evaluation.settings,
         "sae": None if sae is None else fingerprint(sae),
-        "code": hashlib.sha256(b"".join(file.read_bytes() for file in code)).hexdigest(),
+        "code": code_of(sys.modules[__name__], sys.modules.get(type(evaluation).__module__)),
     }
+    with contextlib.suppress(OSError):
+        made_of["own_classes"] = sources_of(evaluation)
     file = cache.folder() / "tables" / f"{type(evaluation).__name__.lower()}-{cache.key(**made_of)}.parquet"
     with cache.only_maker(file) as missing:
         if missing:

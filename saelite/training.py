@@ -1,6 +1,11 @@
 """Training: one loop for every SAE, whatever its activation function, baseline and start."""
 
+from __future__ import annotations
+
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,16 +14,22 @@ from torch import nn
 from tqdm import tqdm
 
 from saelite import arguments, checkpoints
+from saelite.data.batches import batches as as_batches
+from saelite.data.batches import is_rows
 from saelite.kernels import parallel, sparse
 from saelite.kernels.pre_activations import PreActivations
 from saelite.kernels.sparse import Support
-from saelite.sae import check_finite
+from saelite.sae import SAE, check_finite
 
+# The peak learning rate that everything shares: `train`, `compare`, `check` and the chapters on a language model.
+LR = 3e-3
 # Learned thresholds follow the growing encoder; at the weights' own rate they lag behind it, and L0 overshoots.
 THRESHOLD_SPEED = 10.0
 
 
-def reconstruct(sae, x, dtype=None):
+def reconstruct(
+    sae: SAE, x: torch.Tensor, dtype: torch.dtype | None = None
+) -> tuple[list[torch.Tensor], Support, torch.Tensor, torch.Tensor]:
     """A training forward pass over scaled activations, whose gradients cost batch x L0 rows, not batch x d_sae.
 
     Parameters
@@ -51,23 +62,26 @@ def reconstruct(sae, x, dtype=None):
 
 
 def train(
-    sae,
-    batches,
+    sae: SAE,
+    data: Any,
     *,
-    lr=6e-4,
-    steps=None,
-    warmup=0.05,
-    decay=0.3,
-    betas=(0.9, 0.999),
-    weight_decay=0.0,
-    revival=None,
-    watch=None,
-    log_every=10,
-    checkpoint=None,
-    checkpoint_every=200,
-    progress=True,
-):
-    """Train an SAE on batches of activations, one pass.
+    lr: float = LR,
+    batch_size: int = 1024,
+    epochs: int = 1,
+    seed: int = 0,
+    steps: int | None = None,
+    warmup: float = 0.05,
+    decay: float = 0.3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    weight_decay: float = 0.0,
+    revival: AuxiliaryLoss | None = None,
+    watch: Callable[[SAE], dict[str, float]] | None = None,
+    log_every: int = 10,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 200,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Train an SAE on activations.
 
     Called by every process that ``torchrun`` started, it trains one SAE on all of them: see
     :mod:`saelite.kernels.parallel`. Under ``torch.autocast`` in bfloat16 the one dense product of a step is made in
@@ -81,12 +95,15 @@ def train(
     ----------
     sae : SAE
         Trained in place, left in evaluation mode. Calibrated on the first batch if it has not been.
-    batches : iterable of tensors of shape (batch, d_in)
-        With several processes each one's own rows of every batch, as :func:`saelite.kernels.parallel.shard` gives them.
+    data : tensor, NumPy array, memory map, ActivationStore, DataLoader, or iterable of tensors of shape (batch, d_in)
+        Rows are shuffled into batches; what comes in batches is taken as it comes. With several processes: each one's
+        own rows of every batch, as :func:`saelite.kernels.parallel.shard` gives them.
     lr : float
         Peak learning rate.
+    batch_size, epochs, seed : int
+        Size of a batch, passes, and the seed of their order, where `data` are rows.
     steps : int, optional
-        Stop after this many batches; needed if `batches` has no length.
+        Stop after this many batches; needed if `data` are batches without a length.
     warmup, decay : float in [0, 1]
         Share of the steps over which the rate rises linearly from zero, and falls linearly to zero.
     betas, weight_decay
@@ -117,10 +134,20 @@ def train(
     ------
     ValueError
         For a batch of the wrong width or with NaN or infinity in it, and for settings that cannot work.
+
+    Examples
+    --------
+    >>> x = torch.randn(2000, 8) @ torch.randn(8, 16)
+    >>> sae = SAE(16, 64, "TopK", l0=4)
+    >>> history = train(sae, x, batch_size=100, epochs=3, progress=False)
+    >>> int(history["step"].iloc[-1]), bool(history["explained_variance"].iloc[-1] > 0.5)
+    (60, True)
     """
-    if not 0 <= lr < float("inf"):
-        raise ValueError(f"lr={lr} must be a finite number of 0 or more.")
     arguments.between(0, 1, warmup=warmup, decay=decay)
+    arguments.between(0, 1e9, lr=lr)
+    if epochs != 1 and not isinstance(data, torch.Tensor | np.ndarray) and not is_rows(data):
+        raise ValueError(f"epochs={epochs}: batches are passed over once; give the activations, or epochs=1.")
+    batches = as_batches(data, batch_size, epochs, seed)
     arguments.whole(1, log_every=log_every, checkpoint_every=checkpoint_every)
     steps = _count(batches, steps)
     if checkpoint is not None and not hasattr(batches, "__getitem__"):
@@ -149,7 +176,7 @@ def train(
                     sae.calibrate(sample)
             for group in run.optimiser.param_groups:
                 group["lr"] = lr * group["speed"] * _schedule(step, steps, warmup, decay)
-            run.step(batch)
+            run.step(batch, step)
         if (step + 1) % log_every == 0 or step + 1 == steps:
             run.seconds = time.perf_counter() - started
             run.log(step + 1, watch)
@@ -188,7 +215,7 @@ class _Run:
         self.samples_since_fired = torch.zeros(sae.d_sae, dtype=torch.long, device=sae.W_dec.device)
         self.history = []
 
-    def step(self, batch):
+    def step(self, batch: torch.Tensor, number: int) -> None:
         sae = self.sae
         x = sae.scale(batch)
         x_hats, support, z, values = reconstruct(sae, x, self.dtype)
@@ -212,8 +239,8 @@ class _Run:
             parallel.average_gradients(group["params"])
         self.optimiser.step()
         self.optimiser.zero_grad()
-        sae.baseline.constrain(sae)
-        active = values.detach() > 0
+        sae.baseline.constrain(sae, number)
+        active = values.detach() != 0
         samples = len(x) * parallel.size()
         self.samples += samples
         self.samples_since_fired += samples
@@ -229,7 +256,7 @@ class _Run:
         groups += [{"params": thresholds, "speed": THRESHOLD_SPEED}] if thresholds else []
         return [group | {"params": [p for p in group["params"] if p.requires_grad]} for group in groups]
 
-    def log(self, step, watch=None):
+    def log(self, step: int, watch: Callable | None = None) -> None:
         x, error, active = self._last
         variance = parallel.total((x - parallel.mean(x.mean(dim=0))).square().sum())
         before = self.history[-1]["samples"] if self.history else 0
@@ -258,7 +285,7 @@ def _autocast_dtype(device):
     return asked_for if asked_for == torch.bfloat16 else None
 
 
-def describe(sae):
+def describe(sae: SAE) -> str:
     """A name for people: activation function and baseline."""
     return f"{sae.activation.name}, {sae.baseline.name}"
 
@@ -304,13 +331,15 @@ class AuxiliaryLoss:
         Dead latents per sample; d_in // 2 (the paper's choice) if None, fewer if fewer are dead.
     """
 
-    def __init__(self, dead_after=100_000, coefficient=1 / 32, k=None):
+    def __init__(self, dead_after: int = 100_000, coefficient: float = 1 / 32, k: int | None = None) -> None:
         self.dead_after, self.coefficient, self.k = dead_after, coefficient, k
 
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         return {"dead_after": self.dead_after, "coefficient": self.coefficient, "k": self.k}
 
-    def loss(self, sae, x, error, samples_since_fired):
+    def loss(
+        self, sae: SAE, x: torch.Tensor, error: torch.Tensor, samples_since_fired: torch.Tensor
+    ) -> torch.Tensor:
         """The loss of one batch, a scalar.
 
         Parameters

@@ -16,12 +16,13 @@ def test_a_saved_sae_comes_back_whole(activation, baseline, tmp_path):
     x = torch.randn(256, 10)
     sae = SAE(10, 40, ACTIVATIONS[activation](), BASELINES[baseline](), init=cov(40, x), seed=5)
     train(sae, [x] * 5, progress=False)
-    checkpoints.save(sae, tmp_path / "sae", data={"source": "noise"})
-    loaded, record = checkpoints.load(tmp_path / "sae")
+    sae.save(tmp_path / "sae", data={"source": "noise"})
+    loaded = SAE.load(tmp_path / "sae")
+    record = loaded.record
     assert torch.equal(loaded(x), sae(x)) and not loaded.training
     for name, tensor in sae.state_dict().items():
         assert torch.equal(tensor, loaded.state_dict()[name]), name
-    assert checkpoints.settings(loaded) == checkpoints.settings(sae)
+    assert loaded.settings() == sae.settings()
     assert record["data"] == {"source": "noise"}
     assert [p.requires_grad for p in loaded.parameters()] == [p.requires_grad for p in sae.parameters()]
     assert loaded.W_enc.stride() == sae.W_enc.stride()
@@ -29,9 +30,9 @@ def test_a_saved_sae_comes_back_whole(activation, baseline, tmp_path):
 
 def test_nothing_is_overwritten(tmp_path):
     sae = SAE(4, 8, TopK(2))
-    checkpoints.save(sae, tmp_path / "sae")
+    sae.save(tmp_path / "sae")
     with pytest.raises(FileExistsError, match="exists already"):
-        checkpoints.save(sae, tmp_path / "sae")
+        sae.save(tmp_path / "sae")
 
 
 DAMAGES = ["cut", "flip header", "flip weight", "no json", "bad json", "other format", "missing tensors"]
@@ -40,7 +41,7 @@ DAMAGES = ["cut", "flip header", "flip weight", "no json", "bad json", "other fo
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_refused_in_words(damage, tmp_path):
     folder = tmp_path / "sae"
-    checkpoints.save(SAE(4, 8, TopK(2)), folder)
+    SAE(4, 8, TopK(2)).save(folder)
     tensors, record = folder / "sae.safetensors", folder / "sae.json"
     if damage == "cut":
         tensors.write_bytes(tensors.read_bytes()[:-10])
@@ -59,4 +60,4 @@ def test_a_damaged_checkpoint_is_refused_in_words(damage, tmp_path):
     elif damage == "missing tensors":
         tensors.unlink()
     with pytest.raises(ValueError, match=str(folder)):
-        checkpoints.load(folder)
+        SAE.load(folder)

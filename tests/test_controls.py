@@ -4,7 +4,7 @@ import torch
 from tiny import tiny_model
 
 from saelite.activation_functions import TopK
-from saelite.data.batches import TensorBatches
+from saelite.data.batches import Batches, rows
 from saelite.data.language_models import fingerprint
 from saelite.initialisation import iso
 from saelite.nulls import permuted, reinitialised, shared_latents
@@ -34,26 +34,26 @@ def test_permuting_keeps_each_coordinates_values_and_ends_their_correlation():
 
 def test_batches_of_a_tensor_hold_each_row_once_and_follow_from_the_seed():
     x = torch.arange(20.0)[:, None]
-    batches = TensorBatches(x, 6, {}, seed=3)
-    rows = torch.cat([batches[i] for i in range(len(batches))]).flatten().tolist()
-    assert len(rows) == 18 == len(set(rows)) and rows != sorted(rows)
-    assert torch.equal(TensorBatches(x, 6, {}, seed=3)[1], batches[1])
-    assert TensorBatches(x, 6, {"of": "a"}, seed=3).settings != batches.settings
+    batches = Batches(rows(x), 6, seed=3)
+    seen = torch.cat([batches[i] for i in range(len(batches))]).flatten().tolist()
+    assert len(seen) == 18 == len(set(seen)) and seen != sorted(seen)
+    assert torch.equal(Batches(rows(x), 6, seed=3)[1], batches[1])
+    assert Batches(rows(x + 1), 6, seed=3).settings != batches.settings  # known by its content
     assert len(list(batches)) == 3
     for i in (-1, 3):
         with pytest.raises(IndexError, match=f"no batch {i}"):
             batches[i]
     with pytest.raises(ValueError, match="batch_size=0 must be a whole number"):
-        TensorBatches(x, 0, {})
+        Batches(rows(x), 0)
     with pytest.raises(ValueError, match="too few for one batch of 21"):
-        TensorBatches(x, 21, {})
+        Batches(rows(x), 21)
 
 
 def test_an_sae_trains_on_a_tensor():
     x = torch.randn(400, 8, generator=torch.Generator().manual_seed(0))
     sae = SAE(8, 16, TopK(2))
     before = sae.W_dec.detach().clone()
-    train_or_load(sae, TensorBatches(x, 50, {"x": "noise"}), progress=False)
+    train_or_load(sae, x, batch_size=50, progress=False)
     assert not torch.equal(sae.W_dec, before)
 
 

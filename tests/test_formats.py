@@ -13,7 +13,7 @@ import torch
 from grid import ACTIVATIONS
 from safetensors.torch import load_file, save_file
 
-from saelite import checkpoints, formats
+from saelite import formats
 from saelite.activation_functions import BatchTopK, JumpReLU, Matryoshka, ReLU, TopK
 from saelite.sae import SAE
 from saelite.training import train
@@ -87,7 +87,7 @@ def test_the_real_saelens_reads_it(name, tmp_path):
 
 def test_our_own_is_read_too(tmp_path):
     sae = SAE(4, 8, TopK(2))
-    checkpoints.save(sae, tmp_path / "sae", data={"model": "tiny", "layer": 3})
+    sae.save(tmp_path / "sae", data={"model": "tiny", "layer": 3})
     again, about = formats.read(tmp_path / "sae" / "sae.safetensors")
     assert torch.equal(again.W_enc, sae.W_enc) and (about["model"], about["layer"]) == ("tiny", 3)
 

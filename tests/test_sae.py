@@ -74,7 +74,7 @@ def test_tau_is_a_cosine(tau):
 
 def test_wrong_width_start_and_nan_are_refused_in_words():
     sae = SAE(5, 40, TopK(2))
-    with pytest.raises(ValueError, match=r"shape \(batch, 5\); it was given \(3, 6\)"):
+    with pytest.raises(ValueError, match=r"shape \(\.\.\., 5\); it was given \(3, 6\)"):
         sae(torch.zeros(3, 6))
     with pytest.raises(ValueError, match="1 of 3 activations have NaN or infinity"):
         sae.calibrate(torch.tensor([[1.0] * 5, [float("inf")] * 5, [0.0] * 5]))
