@@ -16,12 +16,12 @@ import yaml
 from saelite import arguments, plots
 from saelite.checking import foreign_sae, report
 from saelite.checking import plan_a_run as planning
-from saelite.comparison import fit
 from saelite.data.corpora import load_texts
 from saelite.data.harvest import harvest
 from saelite.data.language_models import SITES, check_layer, load_model, norms_after
 from saelite.evaluations.scorecard import scorecard
 from saelite.formats import read
+from saelite.grid import fit
 from saelite.metrics import evaluate
 from saelite.storage import cache_contents
 

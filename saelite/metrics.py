@@ -58,6 +58,8 @@ class Scores:
         Share of latents that fired on none of the samples.
     firing_frequency : tensor of shape (d_sae,), values in [0, 1]
         Share of samples on which each latent fired.
+    error : float64 array of shape (n,)
+        Squared error of each sample.
     """
 
     explained_variance: float
@@ -66,6 +68,7 @@ class Scores:
     l0: float
     dead: float
     firing_frequency: torch.Tensor
+    error: np.ndarray
 
     def row(self):
         """The scalars, for a table."""
@@ -102,12 +105,12 @@ def evaluate(sae, x, groups=None, chunk=4096):
     for part in x.split(chunk):
         code = sae.encode(part.to(sae.W_dec.device))
         errors.append((part - sae.decode(code).cpu()).double().square().sum(dim=1))
-        fires = code > 0
+        fires = code != 0
         fired += fires.sum(dim=0).cpu()
         active += fires.sum().item()
     error = torch.cat(errors).numpy()
     value, low, high = explained_variance_interval(x, error, groups)
-    return Scores(value, low, high, active / len(x), (fired == 0).double().mean().item(), fired / len(x))
+    return Scores(value, low, high, active / len(x), (fired == 0).double().mean().item(), fired / len(x), error)
 
 
 def best_cosines(features, W_dec):

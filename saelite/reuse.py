@@ -117,7 +117,7 @@ def over(saes: dict[tuple[str, str], Any], evaluation: Any, *, progress: bool = 
     Parameters
     ----------
     saes : dict of (architecture, baseline) to SAE
-        As :func:`saelite.comparison.fit` gives it.
+        As :func:`saelite.grid.fit` gives it.
     evaluation : an evaluation, as :mod:`saelite.evaluations` describes them
 
     Returns

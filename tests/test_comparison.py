@@ -6,7 +6,7 @@ from saebook.words import in_words
 
 from saelite.activation_functions import TopK
 from saelite.baselines import FrozenDecoder
-from saelite.comparison import architectures_at, fit_and_test, unmatched
+from saelite.grid import architectures_at, fit_and_test, unmatched
 from saelite.initialisation import iso
 from saelite.sae import SAE
 from saelite.synthetic import FeatureWorld, constant_probabilities

@@ -14,9 +14,9 @@ from saelite.__main__ import main
 from saelite.activation_functions import TopK
 from saelite.checking import plan_a_run as planning
 from saelite.checking.plan_a_run import plan, reading_flop, sae_needs
-from saelite.comparison import papers_grid
 from saelite.data.harvest import harvest
 from saelite.data.language_models import layers, read_layer
+from saelite.grid import papers_grid
 from saelite.sae import SAE
 from saelite.training import _Run, train
 

@@ -17,9 +17,9 @@ from saebook.tables import show
 
 from saelite.activation_functions import BatchTopK, JumpReLU, Matryoshka, RelativeBatchTopK, ReLU, TopK
 from saelite.baselines import SoftFrozenDecoder
-from saelite.comparison import architectures_at
 from saelite.evaluations.latents import contexts_html
 from saelite.formats import read
+from saelite.grid import architectures_at
 from saelite.initialisation import cov, iso
 from saelite.metrics import best_cosines, evaluate, explained_variance, matched_cosines, recovery
 from saelite.nulls import chance_cosine, nulls, sparse_coding

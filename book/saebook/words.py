@@ -6,12 +6,12 @@ def _named(null):
 
 
 def in_words(table, nulls):
-    """What a table of :func:`saelite.comparison.fit_and_test` says of explained variance, as Markdown.
+    """What a table of :func:`saelite.grid.fit_and_test` says of explained variance, as Markdown.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        From :func:`saelite.comparison.fit_and_test`, with a fully trained SAE for every architecture.
+        From :func:`saelite.grid.fit_and_test`, with a fully trained SAE for every architecture.
     nulls : pandas.DataFrame
         From :func:`saelite.nulls.nulls`, on the same held-out activations.
 

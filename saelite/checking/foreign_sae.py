@@ -5,7 +5,6 @@ import pandas as pd
 import torch
 
 from saelite.activation_functions import BatchTopK, JumpReLU, Matryoshka, RelativeBatchTopK, ReLU, TopK
-from saelite.comparison import papers_grid
 from saelite.data.language_models import SITES, site_of
 from saelite.evaluations.autointerp import AutoInterp
 from saelite.evaluations.concepts import load_concepts
@@ -15,6 +14,7 @@ from saelite.evaluations.judges import EmbeddingJudge, LexicalJudge
 from saelite.evaluations.probing import Probing
 from saelite.evaluations.reconstruction import EV, RECOVERED_MEAN, Reconstruction
 from saelite.formats import place_of
+from saelite.grid import papers_grid
 from saelite.metrics import explained_variance
 from saelite.sae import check_finite
 
@@ -178,7 +178,7 @@ def matched(sae, l0, sample, *, seed=0):
 
     Returns
     -------
-    list of (name, activation function, baseline or None, init), for :func:`saelite.comparison.fit`
+    list of (name, activation function, baseline or None, init), for :func:`saelite.grid.fit`
         The fully trained one is called "trained here". It has the baselines' data and budget, so it tells what these
         cost: the SAE that is checked may have seen a thousand times as much.
 

@@ -20,7 +20,7 @@ from saelite.data.language_models import SMOLLM2_FILE, check_layer_of, layers, s
 from saelite.data.stream import BUFFER
 from saelite.storage import cache
 
-VARIANTS = 5  # of each architecture in saelite.comparison.papers_grid
+VARIANTS = 5  # of each architecture in saelite.grid.papers_grid
 DENSE_SAMPLES = 4096  # whose codes are dense, when an SAE is calibrated and when it is tested
 BYTES_PER_TOKEN = 4.5  # of English text; a rule of thumb
 

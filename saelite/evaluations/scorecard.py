@@ -17,7 +17,7 @@ def scorecard(saes, measured, *, against=TRAINED, progress=True):
     Parameters
     ----------
     saes : dict of (architecture, baseline) to SAE
-        One of each architecture is called `against`; see :func:`saelite.comparison.fit`.
+        One of each architecture is called `against`; see :func:`saelite.grid.fit`.
     measured : list of (evaluation, dict of metric to margin)
         An evaluation of :mod:`saelite.evaluations`, which of its metrics to take, and for each the largest difference
         that is of no interest.
