@@ -26,6 +26,8 @@ from saelite.statistics import contrast, summarise
 from saelite.training import LR
 
 HELD_OUT, MOST_HELD_OUT, SAMPLE, BLOCK = 0.1, 50_000, 50_000, 64
+# With fewer steps, or directions nearer to their start than this cosine, nothing can be said of what training finds.
+LEAST_STEPS, LEAST_TURNED = 100, 0.9
 
 
 @dataclass
@@ -144,7 +146,9 @@ def compare(
     >>> x = FeatureWorld(constant_probabilities(60, 3), d_in=16).batches(4000, 1)[0]
     >>> with warnings.catch_warnings():
     ...     warnings.simplefilter("ignore")
-    ...     result = compare(x, "TopK", l0=3, expansion=4, baselines=["FrozenDecoder"], batch_size=100, progress=False)
+    ...     result = compare(
+    ...         x, "TopK", l0=3, expansion=4, epochs=5, baselines=["FrozenDecoder"], batch_size=100, progress=False
+    ...     )
     >>> result.table[["baseline", "verdict"]].values.tolist()
     [['fully trained', 'the reference'], ['Frozen Decoder', 'worse']]
     """
@@ -218,8 +222,12 @@ def judged(
     *,
     share: float,
     against: str = TRAINED,
+    trained: str = TRAINED,
 ) -> pd.DataFrame:
-    """The table of a :class:`Comparison`, from SAEs by name, one a seed, and held-out activations x (n, d_in)."""
+    """The table of a :class:`Comparison`, from SAEs by name, one a seed, and held-out activations x (n, d_in).
+
+    `against` names the SAE that the others are compared with, `trained` the one whose rule the floor follows.
+    """
     variance = (x.double() - x.double().mean(dim=0)).square().sum(dim=1).numpy()
     if not variance.any():
         raise ValueError("Every held-out activation is the same: there is no variance to explain.")
@@ -230,7 +238,7 @@ def judged(
             {"item": sums.index, "score": 1 - sums["error"] / sums["weight"], "weight": sums["weight"]}
         )[sums["weight"].to_numpy() > 0]
 
-    one = saes[against][0]
+    one = saes[trained][0]
     untrained = [nulls.untrained(fresh(one.activation), sample, one.d_sae, seed=1000 + draw) for draw in range(3)]
     floors = [summarise(items(evaluate(sae, x).error).assign(of="floor"), ["of"]).loc[0] for sae in untrained]
     floor = max(floors, key=lambda row: row["score"])
@@ -246,12 +254,12 @@ def judged(
             found.append((line, own))
     reference = {line["seed"]: (line, own) for line, own in found if line["baseline"] == against}
     for line, own in found:
-        trained, theirs = reference.get(line["seed"], reference[0])
-        margin = share * (trained["explained_variance"] - line["floor"])
+        best, theirs = reference.get(line["seed"], reference[0])
+        margin = share * (best["explained_variance"] - line["floor"])
         line |= dict.fromkeys(("difference", "difference_low", "difference_high", "margin"), np.nan)
         if line["baseline"] == against:
             line["verdict"] = "the reference"
-        elif trained["low"] <= line["floor"]:
+        elif best["low"] <= line["floor"]:
             line["verdict"] = "nothing to match"
         else:
             said = contrast(own, theirs, margin=margin, paired=True)
@@ -268,11 +276,16 @@ def doubts(
     against: str = TRAINED,
     trained: str = TRAINED,
 ) -> list[str]:
-    """Why a table of :func:`judged` might mislead: a sentence for each reason, for the first seed that has it."""
+    """Why a table of :func:`judged` might mislead: a sentence for each reason, for the first seed that has it.
+
+    Where a row cannot be judged at all, the reason takes the place of its verdict.
+    """
     found = {}
     for seed, history in enumerate(histories[trained]):
         steps, turned = int(history["step"].iloc[-1]), history["cosine_to_start"].iloc[-1]
-        if steps < 300 or turned > 0.9:
+        if steps < LEAST_STEPS or turned > LEAST_TURNED:
+            short = (table["seed"] == seed) & (table["verdict"] != "the reference")
+            table.loc[short, "verdict"] = "trained too little"
             found.setdefault(
                 "short",
                 f"Trained too little to judge: after {steps:,} steps the {trained} SAE's directions have a median "
@@ -284,6 +297,8 @@ def doubts(
             if isinstance(other.baseline, SoftFrozenDecoder) and name != against:
                 least = other.cosine_to_start().min().item()
                 if least > other.baseline.tau + 1e-3:
+                    same = (table["seed"] == seed) & (table["baseline"] == name)
+                    table.loc[same, "verdict"] = "rule never bound"
                     found.setdefault(
                         name,
                         f"The rule of the {name} never bound: its smallest cosine to the start is {least:.2f}, above "
@@ -293,6 +308,11 @@ def doubts(
                 mine = saes[against][min(seed, len(saes[against]) - 1)]
                 for said in unmatched(mine, other, x[:4096], made_with={}, other_made_with={}, starts=False):
                     found.setdefault(f"{name} {said[:12]}", f"{name} against {against}: {said}")
+    for row in table[table["baseline"] == trained].itertuples():
+        asked = saes[trained][row.seed].activation.target_l0
+        if asked and abs(row.l0 - asked) > 0.05 * asked:
+            said = f"The {trained} SAE has a measured L0 of {row.l0:.1f}, more than 5% off the {asked} asked for."
+            found.setdefault("l0", said)
     if (table["verdict"] == "nothing to match").any():
         found["floor"] = f"The {against} SAE is itself no better than an untrained one: there is nothing to match."
     return list(found.values())

@@ -87,6 +87,30 @@ def read(source):
     )
 
 
+def load(source: str | Path, **own_classes) -> SAE:
+    """An SAE from a folder, a file, or a repository on the Hugging Face hub, in any of the formats above.
+
+    Parameters
+    ----------
+    source : str or path
+        As for :func:`read`.
+    own_classes
+        ``activation=`` and ``baseline=``, as in :meth:`saelite.sae.SAE.load`.
+
+    Returns
+    -------
+    SAE, in evaluation mode; its attribute ``about`` is what the checkpoint says of itself.
+
+    Examples
+    --------
+    >>> sae = load("my_sae")                                                # doctest: +SKIP
+    """
+    if own_classes:
+        return SAE.load(source, **own_classes)
+    sae, sae.about = read(source)
+    return sae
+
+
 def write_saelens(sae, folder, **metadata):
     """Write an SAE as a folder that SAELens reads (``sae_lens.SAE.load_from_disk``).
 

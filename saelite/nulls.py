@@ -1,7 +1,10 @@
 """Untrained and shuffled things: what a score means nothing at, since nothing was learned to reach it."""
 
+from __future__ import annotations
+
 import dataclasses
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,13 +15,14 @@ from scipy.stats import beta
 from sklearn.decomposition import PCA
 from sklearn.linear_model import orthogonal_mp
 from torch.nn.functional import normalize
-from transformers import AutoModelForCausalLM
 
 from saelite import arguments
 from saelite.activation_functions import ActivationFunction, TopK
-from saelite.data.language_models import LanguageModel
 from saelite.metrics import evaluate, explained_variance_interval
 from saelite.sae import SAE, check_finite
+
+if TYPE_CHECKING:
+    from saelite.data.language_models import LanguageModel
 
 
 def nulls(fit, x, *, l0, d_sae, seed=0, groups=None):
@@ -158,6 +162,8 @@ def reinitialised(lm: LanguageModel, seed=0) -> LanguageModel:
     -------
     LanguageModel
     """
+    from transformers import AutoModelForCausalLM  # seconds to import, and nothing else here needs it
+
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(lm.model.config, trust_remote_code=False)

@@ -6,13 +6,6 @@ import torch
 
 from saelite.activation_functions import BatchTopK, JumpReLU, Matryoshka, RelativeBatchTopK, ReLU, TopK
 from saelite.data.language_models import SITES, site_of
-from saelite.evaluations.autointerp import AutoInterp
-from saelite.evaluations.concepts import load_concepts
-from saelite.evaluations.editing import Editing
-from saelite.evaluations.facts import city_facts, known_facts
-from saelite.evaluations.judges import EmbeddingJudge, LexicalJudge
-from saelite.evaluations.probing import Probing
-from saelite.evaluations.reconstruction import EV, RECOVERED_MEAN, Reconstruction
 from saelite.formats import place_of
 from saelite.grid import papers_grid
 from saelite.metrics import explained_variance
@@ -119,7 +112,7 @@ def by_scale(sae, x, scale=1.0):
                 "convention": convention,
                 "factor": factor,
                 "explained_variance": explained_variance(x, sae.decode(code) / further),
-                "l0": (code > 0).sum(dim=1).double().mean().item(),
+                "l0": (code != 0).sum(dim=1).double().mean().item(),
             }
         )
     return pd.DataFrame(rows)
@@ -230,6 +223,15 @@ def evaluation(name, lm, store, *, l0, d_sae, seed=0):
     ValueError
         If there is no such evaluation.
     """
+    # Seconds to import, which `check` on activations alone need not wait for.
+    from saelite.evaluations.autointerp import AutoInterp
+    from saelite.evaluations.concepts import load_concepts
+    from saelite.evaluations.editing import Editing
+    from saelite.evaluations.facts import city_facts, known_facts
+    from saelite.evaluations.judges import EmbeddingJudge, LexicalJudge
+    from saelite.evaluations.probing import Probing
+    from saelite.evaluations.reconstruction import EV, RECOVERED_MEAN, Reconstruction
+
     layer = store.record["layer"]
     if name == "reconstruction":
         return Reconstruction(lm, store, l0=l0, d_sae=d_sae), {EV: 0.02, RECOVERED_MEAN: 0.02}
