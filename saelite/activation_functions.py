@@ -1,35 +1,53 @@
 """Activation functions: what turns pre-activations into a sparse code, and what keeps that code sparse.
 
-Each class answers four questions.
-
-- ``forward(pre, norms)``: the code of a batch at inference, dense, shape (batch, d_sae), from its pre-activations and
-  the norms ``||x - b_dec||`` (batch, 1) of its samples.
-- ``select(pre)``: in training, which entries may be active? From
-  :class:`saelite.kernels.pre_activations.PreActivations` to a :class:`saelite.kernels.sparse.Support` and the
-  pre-activations `z` (nnz,) there.
-- ``code(z, support)``: the values there, differentiable, from the pre-activations `z` (nnz,) on that support.
-- ``penalty(z, values, support)``: what training adds to the reconstruction error, a scalar.
-
-``groups`` is one range of latents for all but Matryoshka, which has several nested dictionaries in one.
-``attach`` gives it the size of the dictionary, ``calibrate`` lets it look at the pre-activations of a first sample.
-The SAE copies the activation function it is given, so one instance may be handed to many.
+Each class says which entries of a batch may be active in training (``select``), which values they get (``code``), what
+they cost (``penalty``), and what the code of a sample is at inference (``forward``). ``attach`` gives it the size of the
+dictionary, ``calibrate`` shows it a first sample. Pre-activations `pre` have shape (batch, d_sae), the norms
+``||x - b_dec||`` of samples (batch, 1). An SAE copies what it is given, so one instance may serve many.
 """
 
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from saelite.kernels import parallel
 from saelite.kernels.sparse import Support, flatnonzero
+
+if TYPE_CHECKING:
+    from saelite.kernels.pre_activations import PreActivations
 
 # How strongly a steered penalty answers to an L0 off its target, at once and over time.
 PROPORTIONAL, INTEGRAL = 8.0, 0.1
 
 
 class ActivationFunction(nn.Module):
-    """What all have in common: a target number of active latents, and no penalty. Derive your own from it."""
+    """What all have in common: a target number of active latents, and no penalty. Derive your own from it.
 
-    def attach(self, d_sae):
+    Attributes
+    ----------
+    name : str
+        What figures and tables call it; the name of the class unless the class says otherwise.
+    target_l0 : int
+        Active latents per sample.
+    groups : list of (int, int)
+        Ranges of latents that are dictionaries of their own; set by :meth:`attach`.
+    """
+
+    def __init_subclass__(cls, **kwargs) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.name = vars(cls).get("name", cls.__name__)
+
+    def settings(self) -> dict[str, Any]:
+        """What it was made with, as plain JSON values: attributes of the names of its arguments."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def attach(self, d_sae: int) -> None:
         """Check the settings against the dictionary's size and make what depends on it."""
         if isinstance(self.target_l0, bool) or not isinstance(self.target_l0, int):
             raise ValueError(f"{type(self).__name__} needs a whole number of active latents, not {self.target_l0!r}.")
@@ -40,14 +58,19 @@ class ActivationFunction(nn.Module):
             )
         self.groups = [(0, d_sae)]
 
-    def calibrate(self, pre, norms):
+    def calibrate(self, pre: Tensor, norms: Tensor) -> float | Tensor:
         """Set thresholds from the pre-activations (n, d_sae) and norms (n, 1) of a first sample.
 
         Returns what has to come off every encoder bias to meet the target L0: zero, unless zero is the threshold.
         """
         return 0.0
 
-    def penalty(self, z, values, support):
+    def code(self, z: Tensor, support: Support) -> Tensor:
+        """The code's values (nnz,) on the support, from the pre-activations there."""
+        return z
+
+    def penalty(self, z: Tensor, values: Tensor, support: Support) -> Tensor:
+        """What training adds to the reconstruction error, a scalar."""
         return values.new_zeros(())
 
 
@@ -60,22 +83,17 @@ class TopK(ActivationFunction):
         Active latents per sample.
     """
 
-    name = "TopK"
-
-    def __init__(self, k):
+    def __init__(self, k: int) -> None:
         super().__init__()
         self.k = self.target_l0 = k
         self.guess = 0.0  # k-th value / norm that nearly every sample exceeds; a matter of speed
 
-    def settings(self):
-        return {"k": self.k}
-
-    def forward(self, pre, norms):
+    def forward(self, pre: Tensor, norms: Tensor) -> Tensor:
         top = pre.topk(self.k, dim=1)
         return torch.zeros_like(pre).scatter(1, top.indices, relu(top.values))
 
     @torch.no_grad()
-    def select(self, pre):
+    def select(self, pre: PreActivations) -> tuple[Support, Tensor]:
         # A sample's k-th value is roughly its norm times a number that changes slowly. So this floor leaves a few more
         # than k entries in nearly every row; the few rows where it leaves fewer are looked at whole.
         d_sae = pre.shape[1]
@@ -92,9 +110,6 @@ class TopK(ActivationFunction):
         self.guess = 0.98 * max(0.0, float(ratio.kthvalue(1 + len(ratio) // 100).values))
         return Support.at(flat[order], pre.shape), z[order]
 
-    def code(self, z, support):
-        return z
-
 
 class BatchTopK(ActivationFunction):
     """The batch x k largest pre-activations of a whole batch, if positive (Bussmann et al., arXiv:2412.06410).
@@ -110,9 +125,7 @@ class BatchTopK(ActivationFunction):
         Weight of the newest batch in the running mean.
     """
 
-    name = "BatchTopK"
-
-    def __init__(self, k, threshold_rate=0.05):
+    def __init__(self, k: int, threshold_rate: float = 0.05) -> None:
         super().__init__()
         if not 0 < threshold_rate <= 1:
             raise ValueError(f"threshold_rate is a weight in (0, 1]; it is {threshold_rate}.")
@@ -121,23 +134,20 @@ class BatchTopK(ActivationFunction):
         self.register_buffer("threshold", torch.zeros(()))
         self.guess = 0.0  # where the next batch's candidates start; a matter of speed
 
-    def settings(self):
-        return {"k": self.k, "threshold_rate": self.threshold_rate}
-
-    def unit(self, norms):
+    def unit(self, norms: Tensor) -> Tensor:
         """What pre-activations are measured in before they compete: 1 here, each sample's norm in a subclass."""
         return norms.new_ones(())
 
-    def calibrate(self, pre, norms):
+    def calibrate(self, pre: Tensor, norms: Tensor) -> float | Tensor:
         self.threshold.fill_(threshold_for_l0(pre / self.unit(norms), self.k))
         self.guess = 0.0
         return 0.0
 
-    def forward(self, pre, norms):
+    def forward(self, pre: Tensor, norms: Tensor) -> Tensor:
         return pre * (pre > self.threshold * self.unit(norms))
 
     @torch.no_grad()
-    def select(self, pre):
+    def select(self, pre: PreActivations) -> tuple[Support, Tensor]:
         wanted = pre.shape[0] * parallel.size() * self.k
         unit = self.unit(pre.norms)
         for floor in (self.guess, 0.9 * self.guess, 0.0):
@@ -160,9 +170,6 @@ class BatchTopK(ActivationFunction):
         self.guess = 0.98 * float(smallest)
         return support, z
 
-    def code(self, z, support):
-        return z
-
 
 class RelativeBatchTopK(BatchTopK):
     """BatchTopK that compares pre-activations as shares of their sample's norm: ``z / ||x - b_dec||``.
@@ -177,9 +184,7 @@ class RelativeBatchTopK(BatchTopK):
         As in :class:`BatchTopK`. The threshold is a share of the norm, too.
     """
 
-    name = "RelativeBatchTopK"
-
-    def unit(self, norms):
+    def unit(self, norms: Tensor) -> Tensor:
         return norms
 
 
@@ -199,18 +204,15 @@ class Matryoshka(BatchTopK):
         As in :class:`BatchTopK`.
     """
 
-    name = "Matryoshka"
-
-    def __init__(self, k, fractions=(0.5, 0.3, 0.2), threshold_rate=0.05):
+    def __init__(
+        self, k: int, fractions: Sequence[float] = (0.5, 0.3, 0.2), threshold_rate: float = 0.05
+    ) -> None:
         super().__init__(k, threshold_rate)
         if not fractions or min(fractions) <= 0 or not abs(sum(fractions) - 1) <= 1e-6:
             raise ValueError(f"The groups' shares of the latents are above 0 and add up to 1; {fractions} do not.")
         self.fractions = list(fractions)
 
-    def settings(self):
-        return {"k": self.k, "fractions": self.fractions, "threshold_rate": self.threshold_rate}
-
-    def attach(self, d_sae):
+    def attach(self, d_sae: int) -> None:
         super().attach(d_sae)
         ends = [round(d_sae * sum(self.fractions[: i + 1])) for i in range(len(self.fractions))]
         self.groups = list(zip([0, *ends[:-1]], ends, strict=True))
@@ -228,7 +230,7 @@ class _Penalised(ActivationFunction):
     do, and would otherwise still be on the way there, with too many latents, when training ends.
     """
 
-    def __init__(self, target_l0, coefficient):
+    def __init__(self, target_l0: int | None, coefficient: float | None) -> None:
         super().__init__()
         if (target_l0 is None) == (coefficient is None):
             raise ValueError(
@@ -242,10 +244,10 @@ class _Penalised(ActivationFunction):
         self.register_buffer("coefficient", torch.tensor(float(coefficient or 0)))
 
     @property
-    def steered(self):
+    def steered(self) -> bool:
         return self.target_l0 is not None
 
-    def attach(self, d_sae):
+    def attach(self, d_sae: int) -> None:
         self.groups = [(0, d_sae)]
         if self.steered:
             super().attach(d_sae)
@@ -271,27 +273,22 @@ class ReLU(_Penalised):
         Fixed weight of the code's L1 norm (its mean over samples), instead of a target.
     """
 
-    name = "ReLU"
-
-    def __init__(self, target_l0=None, l1_coefficient=None):
+    def __init__(self, target_l0: int | None = None, l1_coefficient: float | None = None) -> None:
         super().__init__(target_l0, l1_coefficient)
 
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         return {"target_l0": self.target_l0, "l1_coefficient": self.fixed_coefficient}
 
-    def calibrate(self, pre, norms):
+    def calibrate(self, pre: Tensor, norms: Tensor) -> float | Tensor:
         return threshold_for_l0(pre, self.target_l0) if self.steered else 0.0
 
-    def forward(self, pre, norms):
+    def forward(self, pre: Tensor, norms: Tensor) -> Tensor:
         return relu(pre)
 
-    def select(self, pre):
+    def select(self, pre: PreActivations) -> tuple[Support, Tensor]:
         return pre.above(0.0)
 
-    def code(self, z, support):
-        return z
-
-    def penalty(self, z, values, support):
+    def penalty(self, z: Tensor, values: Tensor, support: Support) -> Tensor:
         batch = support.shape[0]
         active = parallel.total(len(values))
         l0 = torch.tensor(active / (batch * parallel.size()), device=values.device)
@@ -319,27 +316,27 @@ class JumpReLU(_Penalised):
         starting threshold of 0.001).
     """
 
-    name = "JumpReLU"
-
-    def __init__(self, target_l0=None, l0_coefficient=None, bandwidth=0.2):
+    def __init__(
+        self, target_l0: int | None = None, l0_coefficient: float | None = None, bandwidth: float = 0.2
+    ) -> None:
         super().__init__(target_l0, l0_coefficient)
         if not 0 < bandwidth < float("inf"):
             raise ValueError(f"bandwidth must be above 0; it is {bandwidth}.")
         self.relative_bandwidth = bandwidth
 
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         return {
             "target_l0": self.target_l0,
             "l0_coefficient": self.fixed_coefficient,
             "bandwidth": self.relative_bandwidth,
         }
 
-    def attach(self, d_sae):
+    def attach(self, d_sae: int) -> None:
         super().attach(d_sae)
         self.log_threshold = nn.Parameter(torch.full((d_sae,), 0.001).log())
         self.register_buffer("bandwidth", torch.tensor(0.001 * self.relative_bandwidth))
 
-    def calibrate(self, pre, norms):
+    def calibrate(self, pre: Tensor, norms: Tensor) -> float | Tensor:
         if self.steered:
             start = threshold_for_l0(pre, self.target_l0).clamp(min=1e-6)
             self.log_threshold.data.fill_(start.log())
@@ -347,21 +344,21 @@ class JumpReLU(_Penalised):
         return 0.0
 
     @property
-    def threshold(self):
+    def threshold(self) -> Tensor:
         return self.log_threshold.exp()
 
-    def forward(self, pre, norms):
+    def forward(self, pre: Tensor, norms: Tensor) -> Tensor:
         return pre * (pre > self.threshold)
 
     @torch.no_grad()
-    def select(self, pre):
+    def select(self, pre: PreActivations) -> tuple[Support, Tensor]:
         # entries in the window below the threshold are off, yet the threshold's gradient sees them
         return pre.above(self.threshold - self.bandwidth / 2)
 
-    def code(self, z, support):
+    def code(self, z: Tensor, support: Support) -> Tensor:
         return _Jump.apply(z, self.threshold.index_select(0, support.latents), self.bandwidth)
 
-    def penalty(self, z, values, support):
+    def penalty(self, z: Tensor, values: Tensor, support: Support) -> Tensor:
         batch = support.shape[0]
         l0 = _Step.apply(z, self.threshold.index_select(0, support.latents), self.bandwidth).sum() / batch
         # leaving out an entry costs about its square in squared error, so that is what an entry's weight is measured in
@@ -413,7 +410,7 @@ def _largest_of_rows(support, z, k):
     return (starts[:-1, None] + top.indices)[kth > -torch.inf].flatten(), kth
 
 
-def threshold_for_l0(pre, l0):
+def threshold_for_l0(pre: Tensor, l0: float) -> Tensor:
     """The value that `l0` pre-activations per sample exceed on average, at least zero. Scalar tensor."""
     wanted = min(int(round(l0 * len(pre))), pre.numel())
     return pre.flatten().topk(wanted, sorted=False).values.min().clamp(min=0)

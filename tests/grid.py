@@ -1,19 +1,20 @@
-"""Every activation function and every baseline at a small size, so that tests can run over the whole grid."""
+"""Every activation function and every baseline of the module at a small size, so that tests can run over the whole grid.
 
-from saelite.activation_functions import BatchTopK, JumpReLU, Matryoshka, RelativeBatchTopK, ReLU, TopK
-from saelite.baselines import FrozenDecoder, FrozenEncoder, FullyTrained, SoftFrozenDecoder
+A new class is among them as soon as it is in its file.
+"""
+
+import functools
+
+import saelite.activation_functions
+import saelite.baselines
+from saelite import arguments
+
+
+def of_the_module(kind):
+    return [one for one in arguments.known(kind).values() if one.__module__ == kind.__module__]
+
 
 ACTIVATIONS = {
-    "ReLU": lambda: ReLU(target_l0=5),
-    "TopK": lambda: TopK(5),
-    "BatchTopK": lambda: BatchTopK(5),
-    "RelativeBatchTopK": lambda: RelativeBatchTopK(5),
-    "Matryoshka": lambda: Matryoshka(5),
-    "JumpReLU": lambda: JumpReLU(target_l0=5),
+    one.__name__: functools.partial(one, 5) for one in of_the_module(saelite.activation_functions.ActivationFunction)
 }
-BASELINES = {
-    "fully trained": FullyTrained,
-    "frozen decoder": FrozenDecoder,
-    "soft-frozen decoder": SoftFrozenDecoder,
-    "frozen encoder": FrozenEncoder,
-}
+BASELINES = {one.name: one for one in of_the_module(saelite.baselines.Baseline)}

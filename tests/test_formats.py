@@ -54,7 +54,7 @@ def test_what_is_read_says_what_it_is():
     assert formats.read(FOREIGN / "gemma-scope" / "layer_12" / "params.npz")[1]["layer"] == 12
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", ["ReLU", "TopK", "BatchTopK", "RelativeBatchTopK", "Matryoshka", "JumpReLU"])
 def test_saelens_gets_what_it_reads(name, tmp_path):
     x = 3 + 2 * torch.randn(400, 10)
     sae = SAE(10, 40, ACTIVATIONS[name]())

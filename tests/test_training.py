@@ -34,17 +34,17 @@ def test_training_improves_and_keeps_the_baselines_invariant(activation, baselin
     assert history.explained_variance.iloc[-1] > history.explained_variance.iloc[0]
     after = sae.state_dict()
     changed = {name for name in ("W_enc", "W_dec", "b_enc", "b_dec") if not torch.equal(before[name], after[name])}
-    if baseline == "frozen decoder":
+    if baseline == "Frozen Decoder":
         assert changed == {"W_enc", "b_enc", "b_dec"}
         assert torch.equal(sae.W_dec, sae.W_dec_start)
-    elif baseline == "frozen encoder":
+    elif baseline == "Frozen Encoder":
         assert torch.equal(sae.W_enc, sae.W_dec_start.T * sae.encoder_gain)
         assert changed == {"W_dec", "b_enc", "b_dec"}
         assert sae.W_dec.norm(dim=1).std() > 1e-3  # norms are free: they set the gain
-    else:
+    elif baseline in ("fully trained", "Soft-Frozen Decoder"):
         assert changed == {"W_enc", "W_dec", "b_enc", "b_dec"}
         torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(64))
-    if baseline == "soft-frozen decoder":
+    if baseline == "Soft-Frozen Decoder":
         assert sae.cosine_to_start().min() >= 0.8 - 1e-6
     assert not sae.training
 

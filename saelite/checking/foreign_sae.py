@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from saelite.activation_functions import BatchTopK, JumpReLU, Matryoshka, RelativeBatchTopK, ReLU, TopK
+from saelite.activation_functions import BatchTopK, JumpReLU, Matryoshka
 from saelite.data.language_models import SITES, site_of
 from saelite.formats import place_of
 from saelite.grid import papers_grid
@@ -191,10 +191,8 @@ def matched(sae, l0, sample, *, seed=0):
         made = BatchTopK(k)  # which libraries save as a JumpReLU with one threshold for all latents
     elif isinstance(activation, Matryoshka):
         made = Matryoshka(k, activation.fractions)
-    elif isinstance(activation, (TopK, BatchTopK)):
-        made = {TopK: TopK, RelativeBatchTopK: RelativeBatchTopK}.get(type(activation), BatchTopK)(k)
     else:
-        made = (JumpReLU if isinstance(activation, JumpReLU) else ReLU)(target_l0=k)
+        made = type(activation)(k)
     grid = papers_grid([made], sample, d_sae=sae.d_sae, seed=seed)
     return [
         (HERE if baseline is None else name, activation, baseline, init) for name, activation, baseline, init in grid
