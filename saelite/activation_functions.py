@@ -1,8 +1,8 @@
 """Activation functions: what turns pre-activations into a sparse code, and what keeps that code sparse.
 
 Each class says which entries of a batch may be active in training (``select``), which values they get (``code``), what
-they cost (``penalty``), and what the code of a sample is at inference (``forward``). ``attach`` gives it the size of the
-dictionary, ``calibrate`` shows it a first sample. Pre-activations `pre` have shape (batch, d_sae), the norms
+they cost (``penalty``), and what the code of a sample is at inference (``forward``). ``attach`` gives it the size of
+the dictionary, ``calibrate`` shows it a first sample. Pre-activations `pre` have shape (batch, d_sae), the norms
 ``||x - b_dec||`` of samples (batch, 1). An SAE copies what it is given, so one instance may serve many.
 """
 

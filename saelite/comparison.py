@@ -143,6 +143,7 @@ def compare(
 
     Examples
     --------
+    >>> from saelite.synthetic import FeatureWorld, constant_probabilities
     >>> x = FeatureWorld(constant_probabilities(60, 3), d_in=16).batches(4000, 1)[0]
     >>> with warnings.catch_warnings():
     ...     warnings.simplefilter("ignore")

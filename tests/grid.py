@@ -1,4 +1,4 @@
-"""Every activation function and every baseline of the module at a small size, so that tests can run over the whole grid.
+"""Every activation function and every baseline of the module at a small size: tests run over the whole grid.
 
 A new class is among them as soon as it is in its file.
 """
