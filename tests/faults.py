@@ -339,8 +339,7 @@ def mounted(folder, options):
 
 def left_behind(folder):
     """Names of files that are neither whole results nor what a next run goes on from."""
-    names = [path.name for path in Path(folder).rglob("*") if path.is_file()]
-    return [name for name in names if name.startswith(".tmp-")]
+    return [path.name for path in Path(folder).rglob(".tmp-*")]
 
 
 def refused(work, words, number):
@@ -415,9 +414,9 @@ def read_only(chance, kills, tmp):
         missing = lambda: harvest(LM, TEXTS, layer=2, tokens=500, context=16, progress=False)  # noqa: E731
         refused(missing, "cannot be written to", errno.EROFS)
         refused(
-            lambda: train_or_load(SAE(16, 64, BatchTopK(6)), BATCHES, progress=False), "has to be made", errno.EROFS
+            lambda: train_or_load(SAE(16, 64, BatchTopK(6)), BATCHES, progress=False), "cannot be written", errno.EROFS
         )
-        refused(cache_contents.clean, "cannot be removed", errno.EROFS)
+        refused(cache_contents.clean, "cannot be written", errno.EROFS)
         must_equal(digest(folder), before, "a read-only cache")
     return 6, "nothing: what is there is read, what is missing is refused before the work"
 
@@ -501,7 +500,7 @@ def damaged(chance, kills, tmp):
         os.waitpid(child, 0)
     for place in (whole, unfinished):
         names = [p.relative_to(place) for p in sorted(place.rglob("*")) if p.is_file() and p.suffix != ".lock"]
-        names = [name for name in names if not name.name.startswith(".tmp-")]
+        names = [name for name in names if ".tmp-" not in str(name)]
         for name in names:
             for how in ("cut", "flip", "gone"):
                 if how == "gone" and (
