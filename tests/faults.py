@@ -35,7 +35,7 @@ import torch._dynamo
 from tiny import tiny_model, tiny_texts
 from toy_notebook import LEAVES, write_notebook
 
-from saelite import checkpoints, evaluations
+from saelite import checkpoints, reuse
 from saelite.activation_functions import BatchTopK
 from saelite.data import harvest as harvesting
 from saelite.data.harvest import harvest
@@ -122,7 +122,7 @@ class Squares:
 
 def do_table(log=None):
     say(log, "table")
-    return evaluations._remembered(Squares())
+    return reuse._remembered(Squares())
 
 
 def say(log, word):
@@ -384,7 +384,7 @@ def disk_full(chance, kills, tmp):
                 return lambda: setattr(module, name, plain)
 
             places = [(do_harvest, harvesting, "_write_all", 9), (do_training, checkpoints, "save_training", 2)]
-            for work, module, name, after in [*places, (do_table, evaluations.pd.DataFrame, "to_parquet", 1)]:
+            for work, module, name, after in [*places, (do_table, pd.DataFrame, "to_parquet", 1)]:
                 counted.clear()
                 if not late:
                     fill()

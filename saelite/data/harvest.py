@@ -214,7 +214,7 @@ def _fill(lm, texts, order, settings, described, final: Path, progress: bool) ->
     os.replace(partial, final)
     for path in final.iterdir():  # what a run that is killed before would have gone on from
         if path.name not in whole | {"checksums.json"}:
-            path.unlink()
+            files.remove(path)
 
 
 def _taken_up(partial: Path, settings: dict, d_model: int):

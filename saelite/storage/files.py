@@ -127,7 +127,7 @@ def in_words(path: Path) -> Iterator[None]:
 
 
 def _beside(path: Path) -> tempfile.TemporaryDirectory:
-    return tempfile.TemporaryDirectory(f"-{path.name}", ".tmp-", path.parent, ignore_cleanup_errors=True)
+    return tempfile.TemporaryDirectory(f"-{path.name}.part", ".tmp-", path.parent, ignore_cleanup_errors=True)
 
 
 def _crc32(file: Path) -> int:
