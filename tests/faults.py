@@ -412,7 +412,7 @@ def read_only(chance, kills, tmp):
         for work in (do_harvest, do_training, do_table):  # reading suffices
             work()
         missing = lambda: harvest(LM, TEXTS, layer=2, tokens=500, context=16, progress=False)  # noqa: E731
-        refused(missing, "cannot be written to", errno.EROFS)
+        refused(missing, "cannot be written", errno.EROFS)
         refused(
             lambda: train_or_load(SAE(16, 64, BatchTopK(6)), BATCHES, progress=False), "cannot be written", errno.EROFS
         )
