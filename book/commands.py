@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 from saelite import arguments
+from saelite.storage import files
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -40,6 +40,8 @@ def guarded(command) -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
+        if isinstance(error.__cause__, OSError):  # the cache's sentence names another folder to set
+            error = error.__cause__
         mend = "free some space or name another folder, and give the same command again; what had finished is kept"
         print(f"error: {error.filename or 'A file'} cannot be written ({error.strerror}): {mend}.", file=sys.stderr)
         return 1
@@ -57,12 +59,9 @@ def refuse_credentials(**texts: Any) -> None:
 
 
 def write_atomically(content: str | bytes, path: Path) -> None:
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    with open(unfinished, "wb") as file:
-        file.write(content if isinstance(content, bytes) else content.encode())
-        file.flush()
-        os.fsync(file.fileno())  # or a power cut might leave the name without the text
-    os.replace(unfinished, path)
+    files.clear(path)  # of a run that was killed: one command at a time writes into a folder
+    with files.atomic_file(path) as made:
+        made.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
 def clock(seconds: float) -> str:

@@ -104,7 +104,7 @@ def cache(options):
         return
     removed, freed, in_use = cache_contents.clean(options.clean or None, options.clean_older or 0.0)
     left = f"; {in_use} left, since another process is using them" if in_use else ""
-    print(f"Removed {removed} results, {cache_contents.megabytes(freed)}{left}.")
+    print(f"Removed {removed} results, {freed / 1e6:,.1f} MB{left}.")
 
 
 SETTINGS = inspect.signature(planning.plan).parameters

@@ -32,7 +32,7 @@ from safetensors.torch import load_file, save_file
 from saelite import arguments
 from saelite.activation_functions import BatchTopK, JumpReLU, Matryoshka, ReLU, TopK
 from saelite.sae import SAE, check_finite
-from saelite.storage.atomic import atomic_folder
+from saelite.storage.files import atomic_folder
 
 WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec")
 

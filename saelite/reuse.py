@@ -25,7 +25,7 @@ from saelite.data.batches import batches as as_batches
 from saelite.data.batches import is_rows
 from saelite.kernels import parallel
 from saelite.sae import SAE
-from saelite.storage import atomic, cache, disk
+from saelite.storage import cache, files
 from saelite.training import describe, train
 
 LIBRARIES = {"abc", "builtins", "collections", "numpy", "saelite", "torch", "typing"}
@@ -94,7 +94,7 @@ def train_or_load(sae: SAE, data: Any, *, progress: bool = True, **settings) -> 
             return pd.DataFrame(record["history"])
         if parallel.leads():
             wanted = 5 * sum(tensor.nbytes for tensor in sae.state_dict().values())  # the SAE, and a checkpoint twice
-            disk.need_room(folder.parent, wanted, f"training {describe(sae)}")
+            files.need_room(folder.parent, wanted, f"training {describe(sae)}")
         try:
             history = train(sae, batches, checkpoint=unfinished, progress=progress, **settings)
         except checkpoints.Unusable as error:
@@ -231,6 +231,6 @@ def _remembered(evaluation: Any, sae: torch.nn.Module | None = None) -> pd.DataF
             else:
                 with _lent(sae, "cuda" if torch.cuda.is_available() else "cpu"):
                     table = evaluation(sae)
-            with atomic.atomic_file(file, checksums=True) as made:
+            with files.atomic_file(file, checksums=True) as made:
                 table.to_parquet(made, index=False)
         return pd.read_parquet(file)

@@ -35,7 +35,7 @@ import torch._dynamo
 from tiny import tiny_model, tiny_texts
 from toy_notebook import LEAVES, write_notebook
 
-from saelite import checkpoints, evaluations
+from saelite import checkpoints, reuse
 from saelite.activation_functions import BatchTopK
 from saelite.data import harvest as harvesting
 from saelite.data.harvest import harvest
@@ -122,7 +122,7 @@ class Squares:
 
 def do_table(log=None):
     say(log, "table")
-    return evaluations._remembered(Squares())
+    return reuse._remembered(Squares())
 
 
 def say(log, word):
@@ -339,8 +339,7 @@ def mounted(folder, options):
 
 def left_behind(folder):
     """Names of files that are neither whole results nor what a next run goes on from."""
-    names = [path.name for path in Path(folder).rglob("*") if path.is_file()]
-    return [name for name in names if name.startswith(".tmp-")]
+    return [path.name for path in Path(folder).rglob(".tmp-*")]
 
 
 def refused(work, words, number):
@@ -385,7 +384,7 @@ def disk_full(chance, kills, tmp):
                 return lambda: setattr(module, name, plain)
 
             places = [(do_harvest, harvesting, "_write_all", 9), (do_training, checkpoints, "save_training", 2)]
-            for work, module, name, after in [*places, (do_table, evaluations.pd.DataFrame, "to_parquet", 1)]:
+            for work, module, name, after in [*places, (do_table, pd.DataFrame, "to_parquet", 1)]:
                 counted.clear()
                 if not late:
                     fill()
@@ -413,11 +412,11 @@ def read_only(chance, kills, tmp):
         for work in (do_harvest, do_training, do_table):  # reading suffices
             work()
         missing = lambda: harvest(LM, TEXTS, layer=2, tokens=500, context=16, progress=False)  # noqa: E731
-        refused(missing, "cannot be written to", errno.EROFS)
+        refused(missing, "cannot be written", errno.EROFS)
         refused(
-            lambda: train_or_load(SAE(16, 64, BatchTopK(6)), BATCHES, progress=False), "has to be made", errno.EROFS
+            lambda: train_or_load(SAE(16, 64, BatchTopK(6)), BATCHES, progress=False), "cannot be written", errno.EROFS
         )
-        refused(cache_contents.clean, "cannot be removed", errno.EROFS)
+        refused(cache_contents.clean, "cannot be written", errno.EROFS)
         must_equal(digest(folder), before, "a read-only cache")
     return 6, "nothing: what is there is read, what is missing is refused before the work"
 
@@ -501,7 +500,7 @@ def damaged(chance, kills, tmp):
         os.waitpid(child, 0)
     for place in (whole, unfinished):
         names = [p.relative_to(place) for p in sorted(place.rglob("*")) if p.is_file() and p.suffix != ".lock"]
-        names = [name for name in names if not name.name.startswith(".tmp-")]
+        names = [name for name in names if ".tmp-" not in str(name)]
         for name in names:
             for how in ("cut", "flip", "gone"):
                 if how == "gone" and (

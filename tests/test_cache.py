@@ -2,14 +2,16 @@
 
 import contextlib
 import errno
+import json
 import os
 import subprocess
 import sys
 import time
+import zlib
 
 import pytest
 
-from saelite.storage import atomic, cache, checksums, disk
+from saelite.storage import cache, files
 
 
 def test_folder_is_the_one_the_environment_names(tmp_path, monkeypatch):
@@ -40,10 +42,10 @@ def test_key_refuses_what_is_not_json_by_name(value):
 
 
 def test_folder_and_file_appear_only_when_whole(tmp_path):
-    with atomic.atomic_folder(tmp_path / "result") as folder:
+    with files.atomic_folder(tmp_path / "result") as folder:
         (folder / "inside").write_text("a")
         assert not (tmp_path / "result").exists()
-    with atomic.atomic_file(tmp_path / "table.csv") as file:
+    with files.atomic_file(tmp_path / "table.csv") as file:
         file.write_text("b")
         assert file.suffix == ".csv" and not (tmp_path / "table.csv").exists()
     assert (tmp_path / "result" / "inside").read_text() == "a"
@@ -53,10 +55,10 @@ def test_folder_and_file_appear_only_when_whole(tmp_path):
 
 def test_failure_leaves_what_was_there_and_nothing_else(tmp_path):
     (tmp_path / "table.csv").write_text("before")
-    with pytest.raises(ZeroDivisionError), atomic.atomic_file(tmp_path / "table.csv") as file:
+    with pytest.raises(ZeroDivisionError), files.atomic_file(tmp_path / "table.csv") as file:
         file.write_text("half")
         raise ZeroDivisionError
-    with pytest.raises(ZeroDivisionError), atomic.atomic_folder(tmp_path / "result") as folder:
+    with pytest.raises(ZeroDivisionError), files.atomic_folder(tmp_path / "result") as folder:
         (folder / "inside").write_text("half")
         raise ZeroDivisionError
     assert os.listdir(tmp_path) == ["table.csv"]
@@ -64,9 +66,9 @@ def test_failure_leaves_what_was_there_and_nothing_else(tmp_path):
 
 
 def test_of_two_that_race_for_a_folder_the_first_to_finish_stays(tmp_path):
-    with atomic.atomic_folder(tmp_path / "result") as ours:
+    with files.atomic_folder(tmp_path / "result") as ours:
         (ours / "inside").write_text("ours")
-        with atomic.atomic_folder(tmp_path / "result") as theirs:
+        with files.atomic_folder(tmp_path / "result") as theirs:
             (theirs / "inside").write_text("theirs")
     assert (tmp_path / "result" / "inside").read_text() == "theirs"
     assert os.listdir(tmp_path) == ["result"]
@@ -76,8 +78,8 @@ def test_leftovers_of_a_killed_run_are_cleared_once_old(tmp_path):
     old, live = tmp_path / ".tmp-0123abcd-result", tmp_path / ".tmp-89abcdef-result"
     old.mkdir()
     live.mkdir()
-    os.utime(old, (0, time.time() - 2 * atomic.STALE_AFTER))
-    with atomic.atomic_folder(tmp_path / "result"):
+    os.utime(old, (0, time.time() - 2 * files.STALE_AFTER))
+    with files.atomic_folder(tmp_path / "result"):
         pass
     assert not old.exists() and live.exists()
 
@@ -90,11 +92,11 @@ def test_what_is_damaged_is_named_and_made_again(tmp_path, kind, damage):
 
     def make():
         if kind == "folder":
-            with atomic.atomic_folder(made, checksums=True) as folder:
+            with files.atomic_folder(made, checksums=True) as folder:
                 (folder / "below").mkdir()
                 (folder / "below" / "inside").write_bytes(whole)
         else:
-            with atomic.atomic_file(made, checksums=True) as file:
+            with files.atomic_file(made, checksums=True) as file:
                 file.write_bytes(whole)
 
     make()
@@ -119,13 +121,13 @@ def test_what_is_damaged_is_named_and_made_again(tmp_path, kind, damage):
     with told, cache.only_maker(made) as missing:
         assert missing and not made.exists()
         make()
-    assert checksums.fault(made) is None and inside.read_bytes() == whole
+    assert files.fault(made) is None and inside.read_bytes() == whole
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".tmp-")]
 
 
 def test_whoever_is_killed_while_a_file_is_replaced_keeps_the_old_one_and_its_checksum(tmp_path, monkeypatch):
     made = tmp_path / "made"
-    with atomic.atomic_file(made, checksums=True) as file:
+    with files.atomic_file(made, checksums=True) as file:
         file.write_bytes(b"the first")
 
     def killed(source, target, replace=os.replace):
@@ -134,19 +136,28 @@ def test_whoever_is_killed_while_a_file_is_replaced_keeps_the_old_one_and_its_ch
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", killed)
-    with pytest.raises(KeyboardInterrupt), atomic.atomic_file(made, checksums=True) as file:
+    with pytest.raises(KeyboardInterrupt), files.atomic_file(made, checksums=True) as file:
         file.write_bytes(b"and the second")
     monkeypatch.undo()
-    assert made.read_bytes() == b"the first" and checksums.fault(made) is None
+    assert made.read_bytes() == b"the first" and files.fault(made) is None
     made.write_bytes(b"the fiRst")
-    assert checksums.fault(made) == "made is not as it was written"
+    assert files.fault(made) == "made is not as it was written"
 
 
 def test_what_has_no_checksums_passes(tmp_path):
-    with atomic.atomic_folder(tmp_path / "older") as folder:
+    with files.atomic_folder(tmp_path / "older") as folder:
         (folder / "inside").write_text("a")
     with cache.only_maker(tmp_path / "older") as missing:
         assert not missing
+
+
+def test_what_an_older_version_wrote_is_read_and_watched(tmp_path):
+    """It kept sizes beside the checksums."""
+    (tmp_path / "made").write_bytes(b"whole")
+    (tmp_path / "made.checksum").write_text(json.dumps({"made": [5, zlib.crc32(b"whole")]}))
+    assert files.fault(tmp_path / "made") is None
+    (tmp_path / "made").write_bytes(b"whose")
+    assert files.fault(tmp_path / "made") == "made is not as it was written"
 
 
 def test_what_a_killed_run_left_is_cleared_by_the_next_that_holds_the_lock(tmp_path):
@@ -159,7 +170,7 @@ def test_what_a_killed_run_left_is_cleared_by_the_next_that_holds_the_lock(tmp_p
 
 
 def test_a_cache_that_cannot_be_written_to_is_read_and_what_is_missing_is_refused(tmp_path, monkeypatch):
-    with atomic.atomic_file(tmp_path / "made", checksums=True) as file:
+    with files.atomic_file(tmp_path / "made", checksums=True) as file:
         file.write_text("whole")
 
     def refuse(self, *arguments, **named):
@@ -168,26 +179,26 @@ def test_a_cache_that_cannot_be_written_to_is_read_and_what_is_missing_is_refuse
     monkeypatch.setattr(cache.filelock.FileLock, "acquire", refuse)
     with cache.only_maker(tmp_path / "made") as missing:
         assert not missing
-    message = "missing has to be made .it is not there.*set SAELITE_CACHE"
+    message = "/missing cannot be written .Read-only.*set SAELITE_CACHE"
     with pytest.raises(OSError, match=message) as caught, cache.only_maker(tmp_path / "missing"):
         pass
     assert caught.value.errno == errno.EROFS
     (tmp_path / "made").write_text("whose")
-    message = "made has to be made .made is not as it was written"
+    message = "/made cannot be written .Read-only.*set SAELITE_CACHE"
     with pytest.raises(OSError, match=message), cache.only_maker(tmp_path / "made"):
         pass
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), RuntimeError("I/O error: full (os error 28)")])
 def test_a_full_disk_is_said_in_words_and_nothing_is_left(tmp_path, error):
-    for making in (atomic.atomic_file, atomic.atomic_folder, cache.only_maker):
+    for making in (files.atomic_file, files.atomic_folder, cache.only_maker):
         message = "No room on the disk for .*/result.*SAELITE_CACHE"
         with pytest.raises(OSError, match=message) as caught, making(tmp_path / "result"):
             raise error
         assert caught.value.errno == errno.ENOSPC
     assert os.listdir(tmp_path) == ["result.lock"]
     with pytest.raises(OSError, match="No room on the disk: a test needs .* GB"):
-        disk.need_room(tmp_path, 1e18, "a test")
+        files.need_room(tmp_path, 1e18, "a test")
 
 
 MAKER = """

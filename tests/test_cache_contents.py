@@ -6,7 +6,7 @@ import time
 import pytest
 
 from saelite.__main__ import main
-from saelite.storage import atomic, cache, cache_contents
+from saelite.storage import cache, cache_contents, files
 
 KEYS = [f"{i:016x}" for i in range(3)]
 DAY = 86_400
@@ -19,9 +19,9 @@ def filled(tmp_path, monkeypatch):
     monkeypatch.setenv("SAELITE_CACHE", str(folder))
     for kind, sizes in {"activations": [1000, 2000], "saes": [300]}.items():
         for key, size in zip(KEYS, sizes, strict=False):
-            with cache.only_maker(folder / kind / key), atomic.atomic_folder(folder / kind / key) as made:
+            with cache.only_maker(folder / kind / key), files.atomic_folder(folder / kind / key) as made:
                 (made / "data.bin").write_bytes(b"1" * size)
-    with atomic.atomic_file(folder / "tables" / f"probing-{KEYS[0]}.parquet", checksums=True) as made:
+    with files.atomic_file(folder / "tables" / f"probing-{KEYS[0]}.parquet", checksums=True) as made:
         made.write_bytes(b"1" * 40)
     (folder / "saes" / f"{KEYS[1]}.run").write_bytes(b"1" * 70)
     (folder / "saes" / f".tmp-0123abcd-{KEYS[2]}.run").write_bytes(b"1" * 10)
@@ -35,11 +35,11 @@ def filled(tmp_path, monkeypatch):
 
 
 def test_sizes_and_what_is_unfinished_are_told_by_kind(filled, capsys):
-    assert [result.bytes for result in cache_contents.results("saes")] == [300, 70, 10]
-    assert [result.whole for result in cache_contents.results("saes")] == [True, False, False]
+    rows = cache_contents.results("saes")
+    assert [(size, place.exists()) for _, size, place, _ in rows] == [(300, True), (70, False), (10, False)]
     assert main(["cache"]) == 0
     printed = capsys.readouterr().out
-    assert "3 trained SAEs, 0.0 MB, 2 unfinished; last used" in printed and "which is left alone" in printed
+    assert "saes             3 results, 0.0 MB, 2 unfinished; last used" in printed and "which is left alone" in printed
     assert "answers" not in printed
 
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from saelite.plots import html_table
-from saelite.storage.atomic import atomic_file
+from saelite.storage.files import atomic_file
 
 COLUMNS = ["metric", "baseline", "verdict", "score", "low", "high", "difference", "floor", "ceiling"]
 STYLE = """

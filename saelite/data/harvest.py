@@ -30,7 +30,7 @@ from saelite.data.token_rows import (
     short_hash,
     tokenise,
 )
-from saelite.storage import atomic, cache, checksums, disk
+from saelite.storage import cache, files
 
 FORMAT = 1  # of a store; part of its key
 CHECKPOINT_SECONDS = 5.0
@@ -167,10 +167,10 @@ def _fill(lm, texts, order, settings, described, final: Path, progress: bool) ->
     if not done:
         ids, row_starts, documents = cut_into_rows(lm, texts, order, settings)
         shutil.rmtree(partial, ignore_errors=True)
-        disk.need_room(final.parent, settings["tokens"] * lm.d_model * 2 + 4 * len(ids), ACTIVATIONS)
+        files.need_room(final.parent, settings["tokens"] * lm.d_model * 2 + 4 * len(ids), ACTIVATIONS)
         partial.mkdir()
         rows = {"ids": ids, "row_starts": torch.from_numpy(row_starts), "documents": torch.from_numpy(documents)}
-        with atomic.atomic_file(rows_file, checksums=True) as temporary:
+        with files.atomic_file(rows_file, checksums=True) as temporary:
             temporary.write_bytes(safetensors.torch.save(rows))
         with open(data_file, "wb") as file:
             file.truncate(settings["tokens"] * lm.d_model * 2)
@@ -196,7 +196,7 @@ def _fill(lm, texts, order, settings, described, final: Path, progress: bool) ->
                 bar.update(len(activations))
             if number + 1 == len(batches) or time.monotonic() - last_checkpoint >= CHECKPOINT_SECONDS:
                 os.fsync(file.fileno())  # the data first, then the record that says it is there
-                with atomic.atomic_file(progress_file) as temporary:
+                with files.atomic_file(progress_file) as temporary:
                     temporary.write_text(json.dumps({"batches": number + 1, "crc32": checksum}))
                 last_checkpoint = time.monotonic()
 
@@ -207,14 +207,14 @@ def _fill(lm, texts, order, settings, described, final: Path, progress: bool) ->
         "dropped": int(row_starts[-1]) - settings["tokens"],  # positions run but not kept
         **_norms(data_file, settings, lm.d_model),
     }
-    with atomic.atomic_file(partial / "record.json") as temporary:
+    with files.atomic_file(partial / "record.json") as temporary:
         temporary.write_text(json.dumps({**settings, **described, **found}, indent=1), encoding="utf-8")
     whole = {"activations.bin", "rows.safetensors", "record.json"}
-    atomic.keep_checksums(partial, whole)
+    files.keep_checksums(partial, whole)
     os.replace(partial, final)
     for path in final.iterdir():  # what a run that is killed before would have gone on from
         if path.name not in whole | {"checksums.json"}:
-            path.unlink()
+            files.remove(path)
 
 
 def _taken_up(partial: Path, settings: dict, d_model: int):
@@ -223,7 +223,7 @@ def _taken_up(partial: Path, settings: dict, d_model: int):
     Returns the batches done, the checksum of what they gave, and the rows, as `cut_into_rows` gives them.
     """
     progress = json.loads((partial / "done.json").read_text())
-    if found := checksums.fault(partial / "rows.safetensors"):
+    if found := files.fault(partial / "rows.safetensors"):
         raise ValueError(found)
     rows = safetensors.torch.load_file(partial / "rows.safetensors")
     ids, row_starts, documents = rows["ids"], rows["row_starts"].numpy(), rows["documents"].numpy()

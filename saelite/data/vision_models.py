@@ -23,7 +23,7 @@ from transformers import AutoImageProcessor, AutoModel
 from saelite import arguments
 from saelite.data.language_models import layers, no_progress_bars, output_of
 from saelite.data.store import ActivationStore
-from saelite.storage import atomic, cache, disk
+from saelite.storage import cache, files
 
 FORMAT = 1  # of a store of images; part of its key
 BATCH = 4  # images: with more, a convolution's output no longer fits the processor's cache, and takes twice as long
@@ -273,14 +273,14 @@ def harvest_images(
     final = root / cache.key(**settings)
     with cache.only_maker(final) as missing:
         if missing:
-            disk.need_room(root, settings["tokens"] * d_in * 2, "a store of activations")
+            files.need_room(root, settings["tokens"] * d_in * 2, "a store of activations")
             _fill(vm, images, settings, final, progress)
         return ActivationStore(final)
 
 
 def _fill(vm, images, settings, final, progress):
     layer, places = settings["layer"], settings["context"]
-    with atomic.atomic_folder(final, checksums=True) as made, open(made / "activations.bin", "wb") as file:
+    with files.atomic_folder(final, checksums=True) as made, open(made / "activations.bin", "wb") as file:
         quiet = {} if progress else {"disable": True}  # unset, the variable TQDM_DISABLE has a say
         for start in tqdm(range(0, len(images), BATCH), desc=f"block {layer}", unit_scale=BATCH, **quiet):
             pictures = images[start : start + BATCH]["image"]

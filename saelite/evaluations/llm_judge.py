@@ -15,8 +15,7 @@ from urllib.parse import urlsplit
 
 import openai
 
-from saelite.storage import atomic, cache
-from saelite.storage.checksums import fault
+from saelite.storage import cache, files
 
 DESCRIBE = """\
 You study one latent of a sparse autoencoder that was trained on a language model. You are given passages on which it \
@@ -148,7 +147,7 @@ class LLMJudge:
         messages = [{"role": "system", "content": instruction}, {"role": "user", "content": content}]
         request = {"model": self.model, "messages": messages, **self.options}
         file = cache.folder() / "answers" / f"{cache.key(host=self._host, **request)}.json"
-        if file.is_file() and not fault(file):
+        if file.is_file() and not files.fault(file):
             self._count(from_cache=1)
             return json.loads(file.read_text(encoding="utf-8"))["answer"]
         try:
@@ -163,7 +162,7 @@ class LLMJudge:
             prompt_tokens=usage.prompt_tokens if usage else 0,
             completion_tokens=usage.completion_tokens if usage else 0,
         )
-        with atomic.atomic_file(file, checksums=True) as made:
+        with files.atomic_file(file, checksums=True) as made:
             made.write_text(json.dumps({"model": self.model, "host": self._host, "answer": answer}), encoding="utf-8")
         return answer
 

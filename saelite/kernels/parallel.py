@@ -2,32 +2,28 @@
 
 ``torchrun`` starts a script several times, most often once for each GPU. Each process holds the whole SAE and computes
 on rows of its own; they exchange what training needs of the whole batch: gradients, the values that BatchTopK chooses
-among, a few sums. So they all take the step that one process would take on the whole batch, to rounding.
+among, a few sums. So all take the step that one process would take on the whole batch, to rounding.
 
 In a process that is alone, or has joined no others, these functions hand back what they are given.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
+Number = TypeVar("Number", torch.Tensor, int, float)
+
 
 @contextmanager
-def processes():
+def processes() -> Iterator[torch.device]:
     """Join the processes that ``torchrun`` or ``accelerate launch`` started; do nothing in a script started by itself.
 
-    Yields
-    ------
-    torch.device
-        Where this process computes: a GPU of its own, or the CPU if there is none.
-
-    Raises
-    ------
-    ValueError
-        If this machine has GPUs, but fewer than processes.
+    Yields where this process computes: a GPU of its own, or the CPU if there is none. Raises ValueError if this machine
+    has GPUs, but fewer than processes.
     """
     device = torch.device("cpu")
     if torch.cuda.is_available():
@@ -44,33 +40,22 @@ def processes():
         dist.destroy_process_group()
 
 
-def size():
+def size() -> int:
     """The number of processes that train together; 1 if this one is alone."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def leads():
+def leads() -> bool:
     """Whether this is the process that writes files and shows progress."""
     return size() == 1 or dist.get_rank() == 0
 
 
-def shard(batches):
+def shard(batches: Iterable[torch.Tensor]) -> Iterable[torch.Tensor]:
     """This process's rows of every batch. All processes have to ask for the same batches.
 
-    Parameters
-    ----------
-    batches : iterable of tensors of shape (batch, d_in)
-        Every batch has to be divisible by the number of processes.
-
-    Returns
-    -------
-    Tensors of shape (batch / processes, d_in): a sequence with the same ``settings`` for the sampler and the activation
-    store, an iterator for an iterable whose batches cannot be asked for by number.
-
-    Raises
-    ------
-    ValueError
-        When a batch is reached that cannot be divided.
+    `batches` have shape (batch, d_in), what is returned (batch / processes, d_in): a sequence with the same
+    ``settings`` where `batches` is one, else an iterator. Raises ValueError when a batch is reached that cannot be
+    divided evenly.
     """
     if size() == 1:
         return batches
@@ -91,29 +76,17 @@ class _Shard(Sequence):
 
 
 def _own_rows(batch):
-    if len(batch) % size():
-        raise ValueError(
-            f"A batch of {len(batch)} activations cannot be divided evenly among {size()} processes; "
-            f"make it a multiple of {size()}."
-        )
-    return batch.chunk(size())[dist.get_rank()]
+    n = size()
+    if len(batch) % n:
+        why = f"A batch of {len(batch)} activations cannot be divided evenly among {n} processes"
+        raise ValueError(f"{why}; make it a multiple of {n}.")
+    return batch.chunk(n)[dist.get_rank()]
 
 
-def whole(rows):
-    """The batch that the processes hold together, in their order, after checking that each has rows of its own.
+def whole(rows: torch.Tensor) -> torch.Tensor:
+    """The batch (batch, d_in) that the processes hold together, in their order, from the rows that this one holds.
 
-    Parameters
-    ----------
-    rows : tensor of shape (batch / processes, d_in)
-
-    Returns
-    -------
-    tensor of shape (batch, d_in)
-
-    Raises
-    ------
-    ValueError
-        If the processes hold different numbers of rows, or all the same ones.
+    Raises ValueError if they hold different numbers of rows, or all the same ones.
     """
     if size() == 1:
         return rows
@@ -127,14 +100,9 @@ def whole(rows):
     return batch
 
 
-def gather(rows):
-    """The rows of all processes end to end, in the order of the processes, and the slice that is this process's own.
-
-    Parameters
-    ----------
-    rows : tensor of shape (n, ...)
-        n may differ from process to process.
-    """
+def gather(rows: torch.Tensor) -> tuple[torch.Tensor, slice]:
+    """The rows (n, ...) of all processes end to end, in their order, and the slice that is this process's own; n may
+    differ from process to process."""
     if size() == 1:
         return rows, slice(0, len(rows))
     counts = torch.zeros(size(), dtype=torch.long, device=rows.device)
@@ -148,14 +116,12 @@ def gather(rows):
     return torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)]), slice(first, first + len(rows))
 
 
-def own(places, mine):
+def own(places: torch.Tensor, mine: slice) -> torch.Tensor:
     """Of ascending places among gathered rows those in the slice `mine`, counted from where it starts."""
-    if size() == 1:
-        return places
-    return places[(places >= mine.start) & (places < mine.stop)] - mine.start
+    return places if size() == 1 else places[(places >= mine.start) & (places < mine.stop)] - mine.start
 
 
-def total(value):
+def total(value: Number) -> Number:
     """The sum over the processes of a tensor or of an int, which may not need gradients."""
     if size() == 1:
         return value
@@ -164,12 +130,12 @@ def total(value):
     return summed if isinstance(value, torch.Tensor) else summed.item()
 
 
-def mean(tensor):
+def mean(tensor: torch.Tensor) -> torch.Tensor:
     """The mean over the processes."""
     return tensor if size() == 1 else total(tensor) / size()
 
 
-def average_gradients(parameters):
+def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     """Replace the gradients, each of a mean over this process's rows, by those of the mean over the whole batch."""
     if size() > 1:
         for parameter in parameters:
@@ -177,7 +143,7 @@ def average_gradients(parameters):
                 parameter.grad = mean(parameter.grad)
 
 
-def smallest(tensor):
+def smallest(tensor: torch.Tensor) -> torch.Tensor:
     """The smallest over the processes of each entry."""
     if size() == 1:
         return tensor
@@ -186,7 +152,7 @@ def smallest(tensor):
     return least
 
 
-def first(value):
+def first(value: Number) -> Number:
     """What the first process has here: a tensor, which must be of one shape in all, or a number."""
     if size() == 1:
         return value
@@ -197,12 +163,12 @@ def first(value):
     return sent if is_tensor else sent.item()
 
 
-def agree(number):
+def agree(number: int) -> bool:
     """Whether all processes have the same int here."""
     return size() == 1 or bool((gather(torch.tensor([number], device=_device()))[0] == number).all())
 
 
-def wait():
+def wait() -> None:
     """Go on only when all processes have come here."""
     if size() > 1:
         dist.barrier()

@@ -1,10 +1,12 @@
 """Pre-activations ``(x - b_dec) @ W_enc + b_enc`` of a batch, given out only where they are large.
 
-This product is the one dense one of a training step, and the step needs it only to learn which entries are above some
-floor. So a product in low precision finds the candidates, with a margin that no rounding error can exceed, and those
-few are computed again in full precision. On a CPU what comes out is the same, bit for bit, whatever the first product
-is made in; on processors with bfloat16 units the two together cost less than half of the float32 product.
+A training step needs this product, its one dense one, only to learn which entries are above some floor. So a product
+in low precision finds candidates, with a margin that no rounding error can exceed, and those few are computed again in
+full precision. On a CPU what comes out is the same bit for bit, whatever the first product is made in; on processors
+with bfloat16 units the two together cost less than half of the float32 product.
 """
+
+from __future__ import annotations
 
 import contextlib
 import functools
@@ -16,10 +18,8 @@ from torch.nn.functional import pad
 from saelite.kernels import sparse
 from saelite.kernels.sparse import Support, flatnonzero
 
-# Entries of the first product held at once: few enough to stay in the processor's cache while they are looked through.
-CHUNK = 2**21
-# On a GPU each chunk makes the host wait once, for the number of candidates. There they are large: 0.5 GB in float32.
-GPU_CHUNK = 2**27
+CHUNK = 2**21  # entries of the first product held at once: few enough to stay in the processor's cache
+GPU_CHUNK = 2**27  # 0.5 GB in float32: on a GPU the host waits once per chunk, for the number of candidates
 
 
 class PreActivations:
@@ -35,42 +35,28 @@ class PreActivations:
         The encoder's biases.
     dtype : torch.dtype, optional
         What candidates are looked for in. None: bfloat16 on a CPU that is fast in it, else the dtype of `x`.
-
-    Attributes
-    ----------
-    shape : (batch, d_sae)
-    norms : tensor of shape (batch, 1)
-        ``||x||`` of each sample.
     """
 
-    def __init__(self, x, W, b, dtype=None):
+    def __init__(self, x: torch.Tensor, W: torch.Tensor, b: torch.Tensor, dtype: torch.dtype | None = None) -> None:
         self.x, self.W, self.b, self.dtype = x, W, b, dtype
-        self.shape = (len(x), len(W))
+        self.shape = (len(x), len(W))  # (batch, d_sae)
 
     @functools.cached_property
-    def norms(self):
+    def norms(self) -> torch.Tensor:
+        """``||x||`` of each sample. Shape (batch, 1)."""
         return self.x.norm(dim=1, keepdim=True)
 
-    def dense(self, rows=slice(None)):
+    def dense(self, rows: slice | torch.Tensor = slice(None)) -> torch.Tensor:
         """All pre-activations of some samples. Shape (len(rows), d_sae)."""
         return torch.addmm(self.b, self.x[rows], self.W.T)
 
-    def at(self, support):
+    def at(self, support: Support) -> torch.Tensor:
         """Pre-activations on a support. Shape (nnz,)."""
         return sparse.dots(support, self.x, self.W) + self.b.index_select(0, support.latents)
 
-    def above(self, floor):
-        """The entries that exceed a floor, and their values.
-
-        Parameters
-        ----------
-        floor : float or tensor of shape (), (d_sae,) or (batch, 1)
-            One for all, one for each latent, or one for each sample.
-
-        Returns
-        -------
-        (Support, tensor of shape (nnz,))
-        """
+    def above(self, floor: float | torch.Tensor) -> tuple[Support, torch.Tensor]:
+        """The entries that exceed a floor, and their values (nnz,). A floor is one number for all, or a tensor of shape
+        (d_sae,) or (batch, 1): one for each latent or for each sample."""
         floor = torch.as_tensor(floor, dtype=self.x.dtype, device=self.x.device)
         support = self._candidates(floor)
         if support is None:  # so many that listing them costs more than looking at all
@@ -95,14 +81,13 @@ class PreActivations:
         dtype = self.x.dtype
         if dtype == torch.float32:
             dtype = self.dtype or (_fast_dtype() if on_cpu else dtype)
-        # One more column for the latents' part of the floor, one for the samples' part and the margin: then an entry is
-        # a candidate if its product is above zero, and finding it takes one look at the sign.
-        bias = self.b - per_latent
+        # One more column for the latents' part of the floor, one for the samples' part and the margin: then the sign of
+        # an entry's product says whether it is a candidate.
         left = pad(self.x, (0, 2), value=1.0)
         left[:, -1:] = self._margin(dtype, floor) - per_row
         left = left.to(dtype)
         right = pad(self.W, (0, 2), value=1.0)
-        right[:, -2] = bias
+        right[:, -2] = self.b - per_latent
         right = right.to(dtype).T
         step = max(64, (CHUNK if on_cpu else GPU_CHUNK) // d_sae)
         room = left.new_empty(min(step, batch), d_sae)
