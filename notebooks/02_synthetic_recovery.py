@@ -55,7 +55,7 @@ from scipy.stats import sem, t
 
 from saelite import arguments, plots
 from saelite.activation_functions import TopK
-from saelite.comparison import architectures_at, fit_and_test
+from saelite.grid import architectures_at, fit_and_test
 from saelite.initialisation import iso
 from saelite.metrics import WatchRecovery, best_cosines, explained_variance, recovery
 from saelite.nulls import chance_cosine, nulls, sparse_coding

@@ -50,7 +50,7 @@ from saebook.setup import Markdown, display, keep, show
 from torch.nn.functional import normalize
 
 from saelite import arguments, plots
-from saelite.comparison import architectures_at, fit_and_test
+from saelite.grid import architectures_at, fit_and_test
 from saelite.initialisation import iso
 from saelite.metrics import recovery
 from saelite.nulls import nulls, sparse_coding

@@ -55,7 +55,7 @@ from saebook.words import in_words
 
 from saelite import plots
 from saelite.baselines import FrozenDecoder
-from saelite.comparison import fit_and_test
+from saelite.grid import fit_and_test
 from saelite.initialisation import cov
 from saelite.nulls import chance_cosine, nulls
 

@@ -61,7 +61,7 @@ from torch.nn.functional import normalize
 
 from saelite import plots
 from saelite.baselines import SoftFrozenDecoder, project_to_cone
-from saelite.comparison import fit_and_test
+from saelite.grid import fit_and_test
 from saelite.initialisation import iso
 from saelite.metrics import best_cosines, evaluate
 from saelite.nulls import nulls

@@ -59,8 +59,8 @@ from torch.nn.functional import normalize
 
 from saelite import plots
 from saelite.baselines import FrozenEncoder
-from saelite.comparison import fit_and_test
 from saelite.evaluations.latents import draw_latents, top_contexts
+from saelite.grid import fit_and_test
 from saelite.metrics import explained_variance
 from saelite.nulls import nulls
 

@@ -50,7 +50,7 @@ from saebook.tables import reference_run
 
 from saelite import arguments, plots
 from saelite.baselines import FrozenDecoder, FrozenEncoder, SoftFrozenDecoder
-from saelite.comparison import architectures_at, fit_and_test
+from saelite.grid import architectures_at, fit_and_test
 from saelite.initialisation import iso
 from saelite.metrics import WatchRecovery, best_cosines, recovery
 from saelite.nulls import chance_cosine, nulls

@@ -54,11 +54,11 @@ from saebook.setup import Markdown, keep, language_chapter, show
 
 from saelite import arguments
 from saelite.baselines import FrozenDecoder
-from saelite.comparison import fit_and_test
 from saelite.data.batches import batches
 from saelite.data.harvest import harvest
 from saelite.evaluations.autointerp import AutoInterp
 from saelite.evaluations.judges import LexicalJudge
+from saelite.grid import fit_and_test
 from saelite.nulls import nulls, permuted, reinitialised, shared_latents
 from saelite.reuse import over
 from saelite.statistics import contrast, summarise

@@ -65,10 +65,10 @@ from saebook.tables import reference_run
 from saelite import arguments, formats, plots
 from saelite.activation_functions import TopK
 from saelite.checking import foreign_sae, report
-from saelite.comparison import architectures_at, fit
 from saelite.data.language_models import norms_after
 from saelite.evaluations.latents import contexts_html, draw_latents, logit_effect, top_contexts
 from saelite.evaluations.scorecard import scorecard
+from saelite.grid import architectures_at, fit
 from saelite.metrics import evaluate, explained_variance
 from saelite.sae import SAE
 

@@ -68,10 +68,10 @@ from torch.nn.functional import normalize
 from saelite import arguments, plots
 from saelite.activation_functions import TopK
 from saelite.baselines import FrozenDecoder
-from saelite.comparison import architectures_at, fit, unmatched
 from saelite.evaluations.absorption import absorption, hedging
 from saelite.evaluations.latents import contexts_html, draw_latents, top_contexts
 from saelite.evaluations.reconstruction import RECOVERED_MEAN, RECOVERED_ZERO, Reconstruction
+from saelite.grid import architectures_at, fit, unmatched
 from saelite.initialisation import iso
 from saelite.metrics import best_cosines, evaluate, explained_variance, matched_cosines, recovery
 from saelite.nulls import nulls
@@ -674,7 +674,7 @@ rows = [{"Frozen Decoder": name, "the trained SAE leads by": ours.explained_vari
 show(pd.DataFrame(rows))
 
 # %% [markdown]
-# *The check:* one line before any comparison, {func}`saelite.comparison.unmatched`. It names what two SAEs differ in besides the baseline's rule: {term}`architecture`, width,
+# *The check:* one line before any comparison, {func}`saelite.grid.unmatched`. It names what two SAEs differ in besides the baseline's rule: {term}`architecture`, width,
 # start, data and their order, and the L0 that was *measured*, since what was asked for need not be what came out. Beside the score stand the {term}`nulls <null>` of the same data.
 
 # %%

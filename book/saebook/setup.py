@@ -13,13 +13,13 @@ from IPython.display import HTML, Markdown, display
 from saebook.tables import show
 from saelite import arguments, plots
 from saelite.activation_functions import ActivationFunction
-from saelite.comparison import architectures_at, fit, papers_grid
 from saelite.data.batches import Batches
 from saelite.data.corpora import CREDITS, load_texts
 from saelite.data.language_models import LanguageModel, check_layer, load_model
 from saelite.data.store import ActivationStore
 from saelite.data.stream import StreamedActivations, training_data
 from saelite.evaluations.latents import contexts_html, draw_latents, top_contexts
+from saelite.grid import architectures_at, fit, papers_grid
 from saelite.sae import SAE
 
 __all__ = ["HTML", "LanguageChapter", "Markdown", "display", "keep", "language_chapter", "results_folder", "show"]
@@ -52,7 +52,7 @@ class LanguageChapter:
         Returns
         -------
         (saes, histories)
-            As :func:`saelite.comparison.fit` gives them, for :func:`saelite.comparison.papers_grid`.
+            As :func:`saelite.grid.fit` gives them, for :func:`saelite.grid.papers_grid`.
         """
         store, batches = self.harvest()
         variants = papers_grid(self.activations, store.train[:50_000], d_sae=self.d_sae, seed=self.seed)
@@ -98,7 +98,7 @@ def language_chapter(
     expansion : int
         Latents per dimension of the activations.
     l0, architectures
-        As in :func:`saelite.comparison.architectures_at`; None for no architecture.
+        As in :func:`saelite.grid.architectures_at`; None for no architecture.
     lr : float
         Peak learning rate.
     seed : int
