@@ -58,20 +58,16 @@ epochs: int = 1  # passes over the training activations
 lr: float = 3e-3  # peak learning rate
 seed: int = 0  # seed of the SAE's random start
 
-# %%
+# %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import HTML, Markdown
 from saebook.exercises import superposition as exercises
-from saebook.tables import show
+from saebook.setup import HTML, Markdown, language_chapter, show
 
 from saelite import arguments, plots
 from saelite.activation_functions import BatchTopK, TopK
-from saelite.data.corpora import CREDITS, load_texts
-from saelite.data.harvest import harvest
-from saelite.data.language_models import check_layer, load_model
 from saelite.evaluations.latents import contexts_html, draw_latents, top_contexts
 from saelite.metrics import best_cosines, evaluate, explained_variance
 from saelite.nulls import nulls
@@ -80,12 +76,13 @@ from saelite.sae import SAE
 from saelite.synthetic import FeatureWorld, constant_probabilities
 from saelite.training import train
 
-plots.style()
+# wrong parameters are refused here, before anything slow runs
 arguments.whole(2, 1000, toy_features=toy_features)
-arguments.training(tokens=tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
-lm, corpus = load_model(model), load_texts(texts)
-check_layer(lm, layer)
-sae = SAE(lm.d_model, expansion * lm.d_model, BatchTopK(l0), seed=seed)  # what does not fit is refused here, before long work
+chapter = language_chapter(
+    model=model, texts=texts, layer=layer, tokens=tokens, architectures=["BatchTopK"], l0=l0, expansion=expansion,
+    batch_size=batch_size, epochs=epochs, lr=lr, seed=seed,
+)  # fmt: skip
+lm, d_sae = chapter.lm, chapter.d_sae
 
 # %% [markdown]
 # ## By hand: two numbers, three features
@@ -298,7 +295,7 @@ Markdown(
 # about the text. A tenth of the texts is *held out*: the SAE never sees them in training, and every score below is measured on them.
 
 # %%
-store = harvest(lm, corpus, layer=layer, tokens=tokens)
+store, _ = chapter.harvest()
 held_out, documents = store.held_out[:], store.held_out.documents
 Markdown(
     f"{len(store):,} activations of `{model}`, layer {layer}, with {store.d_in} dimensions: {len(store.train):,} to train "
@@ -315,7 +312,7 @@ Markdown(
 # of latents that never fired, are those of the random dictionary.
 
 # %%
-floor = nulls(store.train[:50_000], held_out, l0=l0, d_sae=sae.d_sae, groups=documents)
+floor = nulls(store.train[:50_000], held_out, l0=l0, d_sae=d_sae, groups=documents)
 show(floor)
 
 # %% [markdown]
@@ -323,6 +320,7 @@ show(floor)
 # It starts as a random dictionary. **Write down a guess:** what share of the variance will it explain in the end, and will that be above PCA?
 
 # %%
+sae = SAE(lm.d_model, d_sae, BatchTopK(l0), seed=seed)
 history = train_or_load(sae, store.batches(batch_size, epochs=epochs), lr=lr)
 scores = evaluate(sae, held_out, documents)
 
@@ -360,7 +358,7 @@ Markdown(
 # dictionary, which has learned nothing. What differs between the two?
 
 # %% mystnb={"image": {"alt": "Two histograms of the share of held-out tokens on which each latent fires, on a logarithmic axis: filled for the trained SAE, an outline for an untrained random dictionary, with a line at the trained SAE's mean."}, "figure": {"name": "fig-frequency-of-latents", "caption": "Share of held-out tokens on which each latent fires, for the trained SAE and for a random dictionary; latents that never fired are left out. The line is the trained SAE's mean, L0 divided by the number of latents."}}
-no_training = SAE(lm.d_model, sae.d_sae, TopK(l0), seed=seed).eval()
+no_training = SAE(lm.d_model, d_sae, TopK(l0), seed=seed).eval()
 no_training.calibrate(store.train[:4096])
 frequencies = {"trained SAE": scores.firing_frequency, "random dictionary": evaluate(no_training, held_out, documents).firing_frequency}
 frequencies = {name: of_latents[of_latents > 0].numpy() for name, of_latents in frequencies.items()}
@@ -395,7 +393,7 @@ Markdown(
 # %%
 latents = draw_latents(sae, held_out, 4, seed=seed)
 contexts = top_contexts(sae, store.held_out, latents, lm.tokenizer)
-HTML(contexts_html({"fully trained": contexts}, CREDITS.get(texts, texts)))
+HTML(contexts_html({"fully trained": contexts}, chapter.credit))
 
 # %% tags=["hide-input"]
 text = "In a run as small as this no latent fires often enough to be looked at."

@@ -42,23 +42,20 @@ seed: int = 0  # seed of the features, of the SAEs' random start and of the trai
 reference: str = "../book/results/synthetic/seeds"  # folder of the reference runs to show; empty leaves them out
 longer: str = "../book/results/synthetic/long"  # folder of the longer reference runs to show; empty leaves them out
 
-# %%
-import os
-from pathlib import Path
-
+# %% tags=["hide-input"]
 import pandas as pd
 import seaborn as sns
 import torch
-from IPython.display import Markdown
 from matplotlib import pyplot as plt
 from saebook.exercises import synthetic_recovery as exercises
 from saebook.interactive import threshold_slider
-from saebook.tables import reference_run, show
+from saebook.setup import Markdown, keep, show
+from saebook.tables import reference_run
 from scipy.stats import sem, t
 
 from saelite import arguments, plots
 from saelite.activation_functions import TopK
-from saelite.comparison import architectures_at, fit_and_test
+from saelite.grid import architectures_at, fit_and_test
 from saelite.initialisation import iso
 from saelite.metrics import WatchRecovery, best_cosines, explained_variance, recovery
 from saelite.nulls import chance_cosine, nulls, sparse_coding
@@ -66,6 +63,12 @@ from saelite.sae import SAE
 from saelite.synthetic import FeatureWorld, constant_probabilities, log_uniform_probabilities
 
 plots.style()
+# wrong parameters are refused here, before anything slow runs
+arguments.training(samples=samples, batch_size=batch_size, lr=lr, seed=seed)
+arguments.between(-1, 1, threshold=threshold)
+arguments.whole(2, test_samples=test_samples)
+runs = reference_run(reference, "synthetic_recovery", "synthetic_curves")
+long = reference_run(longer, "synthetic_recovery", "synthetic_curves")
 
 # %% [markdown]
 # ## Worlds with known features
@@ -87,11 +90,6 @@ plots.style()
 # The code below makes the worlds, and with them fresh samples to test on. In its table compare how rare the rarest feature is in each.
 
 # %%
-arguments.training(samples=samples, batch_size=batch_size, lr=lr, seed=seed)
-arguments.between(-1, 1, threshold=threshold)
-arguments.whole(2, test_samples=test_samples)
-runs = reference_run(reference, "synthetic_recovery", "synthetic_curves")
-long = reference_run(longer, "synthetic_recovery", "synthetic_curves")
 known = {
     "constant": constant_probabilities(n_features, l0),
     "variable": log_uniform_probabilities(n_features, seed=seed),
@@ -248,14 +246,12 @@ show(beside[[*columns, "low", "high", "l0", "dead"]])
 # %%
 show(results[["setting", "architecture", "recovered", "recovered_one_to_one", "recovered_by_frequency", "mean_best_cosine"]])
 
-# %%
-kept = Path(os.environ.get("SAELITE_RESULTS", "results"))
-kept.mkdir(parents=True, exist_ok=True)
+# %% tags=["hide-input"]
 results["untrained"] = [at[s, "random", "matched filter"] for s in results["setting"]]
-results.to_json(kept / "synthetic_recovery.json", orient="records", indent=1)
+keep("synthetic_recovery", results)
 path = pd.concat(curves, names=["setting", "architecture"]).reset_index(["setting", "architecture"])
 path = path[["setting", "architecture", "samples", "explained_variance", "recovered", "mean_best_cosine", "dead"]].round(5)
-path.to_json(kept / "synthetic_curves.json", orient="records")
+keep("synthetic_curves", path)
 
 # %%
 lines = []

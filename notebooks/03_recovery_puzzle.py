@@ -64,17 +64,15 @@ seed: int = 0  # seed of the features, of the SAEs' random start and of the trai
 reference: str = "../book/results/puzzle"  # folder of the reference runs to show; empty leaves them out
 longer: str = "../book/results/synthetic/long"  # folder of the last chapter's longer runs to show; empty leaves them out
 
-# %%
-import os
+# %% tags=["hide-input"]
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 import torch
-from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 from saebook.exercises import recovery_puzzle as exercises
-from saebook.tables import reference_run, show
+from saebook.setup import Markdown, display, keep, show
+from saebook.tables import reference_run
 
 from saelite import arguments, plots
 from saelite.activation_functions import BatchTopK, JumpReLU, Matryoshka, RelativeBatchTopK, TopK
@@ -88,10 +86,13 @@ from saelite.synthetic import FeatureWorld, constant_probabilities
 from saelite.training import AuxiliaryLoss, train
 
 plots.style()
+# wrong parameters are refused here, before anything slow runs
 arguments.training(samples=samples, batch_size=batch_size, lr=lr, seed=seed)
 arguments.between(-1, 1, threshold=threshold)
 runs = reference_run(reference, "puzzle")
 long = reference_run(longer, "synthetic_recovery")
+
+# %%
 world = FeatureWorld(constant_probabilities(n_features, l0), d_in, seed=seed)
 
 # %% [markdown]
@@ -228,13 +229,11 @@ table = pd.DataFrame(rows)
 columns = ["case", "dead", "mean_best_cosine", "l0 follows the norm", "spread of encoder norms", "explained_variance", "recovered"]
 show(table[columns])
 
-# %%
-kept = Path(os.environ.get("SAELITE_RESULTS", "results"))
-kept.mkdir(parents=True, exist_ok=True)
-table.assign(seed=seed, samples=batch_size * n_batches).to_json(kept / "puzzle.json", orient="records", indent=1)
+# %% tags=["hide-input"]
+keep("puzzle", table, seed=seed, samples=batch_size * n_batches)
 path = pd.concat({case: curve for (_, case), curve in curves.items()}, names=["case"]).reset_index("case")
 path = path[["case", "samples", "explained_variance", "recovered", "mean_best_cosine", "dead", "spread_of_encoder_norms"]]
-path.round(5).to_json(kept / "puzzle_curves.json", orient="records")
+keep("puzzle_curves", path.round(5))
 
 # %% [markdown]
 # The same over training. Does any case stand out at the top, in {term}`explained variance`? Then ask of the two charts below when latents begin to die, and

@@ -40,27 +40,37 @@ lr: float = 3e-3  # peak learning rate
 threshold: float = 0.8  # cosine above which a feature counts as recovered
 seed: int = 0  # seed of the features, of the SAEs' random start and of the training samples
 
-# %%
-import os
-from pathlib import Path
-
+# %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 from matplotlib.ticker import PercentFormatter
 from saebook.exercises import beyond_independence as exercises
-from saebook.tables import show
+from saebook.setup import Markdown, display, keep, show
 from torch.nn.functional import normalize
 
 from saelite import arguments, plots
-from saelite.comparison import architectures_at, fit_and_test
+from saelite.grid import architectures_at, fit_and_test
 from saelite.initialisation import iso
 from saelite.metrics import recovery
 from saelite.nulls import nulls, sparse_coding
 from saelite.synthetic import FeatureWorld, constant_probabilities
 
 plots.style()
+# wrong parameters are refused here, before anything slow runs
+arguments.training(samples=samples, batch_size=batch_size, lr=lr, seed=seed)
+arguments.between(-1, 1, threshold=threshold)
+arguments.whole(1, l0s=l0s)
+arguments.each_once(l0s=l0s)
+arguments.whole(2, 10_000, groups=groups)
+probabilities = constant_probabilities(n_features, mean_active)
+if not groups * open_probability < mean_active < n_features:
+    raise ValueError(
+        f"groups={groups} leaders, each present with open_probability={open_probability}, leave nothing of "
+        f"mean_active={mean_active} to the other features; lower one of the two."
+    )
+for told in sorted({mean_active, *l0s}):
+    architectures_at(told, architectures, n_features)
 
 # %% [markdown]
 # ## Four worlds
@@ -76,18 +86,7 @@ plots.style()
 # - **noisy**: independent, with Gaussian noise on every dimension.
 
 # %%
-arguments.training(samples=samples, batch_size=batch_size, lr=lr, seed=seed)
-arguments.between(-1, 1, threshold=threshold)
-arguments.whole(1, l0s=l0s)
-arguments.each_once(l0s=l0s)
-arguments.whole(2, 10_000, groups=groups)
-probabilities = constant_probabilities(n_features, mean_active)
 in_groups = {"groups": groups, "open_probability": open_probability}
-if not groups * open_probability < mean_active < n_features:
-    raise ValueError(
-        f"groups={groups} leaders, each present with open_probability={open_probability}, leave nothing of "
-        f"mean_active={mean_active} to the other features; lower one of the two."
-    )
 members = constant_probabilities(n_features, (mean_active - groups * open_probability) * n_features / (n_features - groups))
 worlds = {
     "independent": FeatureWorld(probabilities, d_in, seed=seed),
@@ -96,8 +95,6 @@ worlds = {
     "noisy": FeatureWorld(probabilities, d_in, seed=seed, noise=noise),
 }
 tests = {name: world.batches(10_000, 1, seed=seed + 1)[0] for name, world in worlds.items()}
-for told in sorted({mean_active, *l0s}):
-    architectures_at(told, architectures, n_features)  # what does not fit is refused before anything is trained
 
 # %% [markdown]
 # Within a group two members are present together more often than chance would have it. And here is what nothing scores: true
@@ -275,12 +272,10 @@ for (name, architecture), rows in told.groupby(["world", "architecture"], sort=F
     )
 Markdown(f"The truth is {mean_active}.\n\n" + "\n".join(lines) + "\n\nCompare with the curves that you drew: does explained variance mark the true L0 in any way?")
 
-# %%
-kept = Path(os.environ.get("SAELITE_RESULTS", "results"))
-kept.mkdir(parents=True, exist_ok=True)
+# %% tags=["hide-input"]
 columns = ["architecture", "explained_variance", "l0", "dead", "recovered", "recovered_one_to_one", "mean_best_cosine"]
-table[["world", *columns]].assign(seed=seed).to_json(kept / "worlds.json", orient="records", indent=1)
-told[["world", "told", *columns]].assign(seed=seed).to_json(kept / "told_l0.json", orient="records", indent=1)
+keep("worlds", table[["world", *columns]], seed=seed)
+keep("told_l0", told[["world", "told", *columns]], seed=seed)
 
 # %% [markdown]
 # ## What would change my mind

@@ -46,38 +46,26 @@ epochs: int = 1  # passes over the training activations
 lr: float = 3e-3  # peak learning rate
 seed: int = 0  # seed of the random directions
 
-# %%
-import os
-from pathlib import Path
-
+# %% tags=["hide-input"]
 import torch
-from IPython.display import HTML, Markdown
 from saebook.exercises import frozen_decoder as exercises
 from saebook.paper import paper_scores
-from saebook.tables import show
+from saebook.setup import Markdown, keep, language_chapter, show
 from saebook.words import in_words
 
-from saelite import arguments, plots
+from saelite import plots
 from saelite.baselines import FrozenDecoder
-from saelite.comparison import architectures_at, fit_and_test
-from saelite.data.corpora import CREDITS, load_texts
-from saelite.data.language_models import check_layer, load_model
-from saelite.data.stream import training_data
-from saelite.evaluations.latents import contexts_html, draw_latents, top_contexts
+from saelite.grid import fit_and_test
 from saelite.initialisation import cov
 from saelite.nulls import chance_cosine, nulls
 
-plots.style()
-
-# %% [markdown]
-# Wrong parameters are caught here, before anything slow runs.
-
-# %%
-arguments.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
-lm, corpus = load_model(model), load_texts(texts, streaming=train_tokens > 0)
-check_layer(lm, layer, site, harvest_context)
-d_sae = expansion * lm.d_model
-activations = architectures_at(l0, architectures, d_sae)
+# wrong parameters are refused here, before anything slow runs
+chapter = language_chapter(
+    model=model, texts=texts, layer=layer, site=site, tokens=tokens, train_tokens=train_tokens,
+    harvest_context=harvest_context, architectures=architectures, l0=l0, expansion=expansion, batch_size=batch_size,
+    epochs=epochs, lr=lr, seed=seed,
+)  # fmt: skip
+lm, activations, d_sae = chapter.lm, chapter.activations, chapter.d_sae
 
 # %% [markdown]
 # ## Two ways to be random
@@ -109,10 +97,7 @@ name = BASELINE.name
 # known](08_baselines_where_truth_is_known.ipynb).
 
 # %%
-store, batches = training_data(
-    lm, corpus, layer=layer, site=site, tokens=tokens, train_tokens=train_tokens, context=harvest_context,
-    batch_size=batch_size, epochs=epochs, seed=seed,
-)  # fmt: skip
+store, batches = chapter.harvest()
 held_out, documents = store.held_out[:], store.held_out.documents
 floor = nulls(store.train[:50_000], held_out, l0=l0, d_sae=d_sae, seed=seed + 100, groups=documents)
 show(floor)
@@ -167,18 +152,12 @@ plots.training_curves(histories, "explained_variance", "explained variance");
 # Latents drawn at random, from the fully trained SAE and from the one with frozen random directions, among those that fire on at least 20 held-out
 # tokens. The trained SAE comes first. If you did not know that, could you tell?
 
-# %%
-shown = {}
-for baseline in ("fully trained", name):
-    sae = saes[activations[0].name, baseline]
-    latents = draw_latents(sae, held_out, 3, seed=seed)
-    shown[f"{activations[0].name}, {baseline}"] = top_contexts(sae, store.held_out, latents, lm.tokenizer)
-HTML(contexts_html(shown, CREDITS.get(texts, texts)))
+# %% tags=["hide-input"]
+first = activations[0].name
+chapter.contexts({f"{first}, {baseline}": saes[first, baseline] for baseline in ("fully trained", name)})
 
-# %%
-results = Path(os.environ.get("SAELITE_RESULTS", "results"))
-results.mkdir(parents=True, exist_ok=True)
-table.assign(expansion=expansion, seed=seed).to_json(results / "frozen_decoder.json", orient="records", indent=1)
+# %% tags=["hide-input"]
+keep("frozen_decoder", table, expansion=expansion, seed=seed)
 
 # %% [markdown]
 # ## What would change my mind

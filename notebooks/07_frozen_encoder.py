@@ -48,40 +48,29 @@ epochs: int = 1  # passes over the training activations
 lr: float = 3e-3  # peak learning rate
 seed: int = 0  # seed of the random directions
 
-# %%
-import os
-from pathlib import Path
-
+# %% tags=["hide-input"]
 import numpy as np
 import torch
-from IPython.display import HTML, Markdown
 from saebook.exercises import frozen_encoder as exercises
 from saebook.paper import paper_scores
-from saebook.tables import show
+from saebook.setup import Markdown, keep, language_chapter, show
 from saebook.words import in_words
 from torch.nn.functional import normalize
 
-from saelite import arguments, plots
+from saelite import plots
 from saelite.baselines import FrozenEncoder
-from saelite.comparison import architectures_at, fit_and_test
-from saelite.data.corpora import CREDITS, load_texts
-from saelite.data.language_models import check_layer, load_model
-from saelite.data.stream import training_data
-from saelite.evaluations.latents import contexts_html, draw_latents, top_contexts
+from saelite.evaluations.latents import draw_latents, top_contexts
+from saelite.grid import fit_and_test
 from saelite.metrics import explained_variance
 from saelite.nulls import nulls
 
-plots.style()
-
-# %% [markdown]
-# Wrong parameters are caught here, before anything slow runs.
-
-# %%
-arguments.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
-lm, corpus = load_model(model), load_texts(texts, streaming=train_tokens > 0)
-check_layer(lm, layer, site, harvest_context)
-d_sae = expansion * lm.d_model
-activations = architectures_at(l0, architectures, d_sae)
+# wrong parameters are refused here, before anything slow runs
+chapter = language_chapter(
+    model=model, texts=texts, layer=layer, site=site, tokens=tokens, train_tokens=train_tokens,
+    harvest_context=harvest_context, architectures=architectures, l0=l0, expansion=expansion, batch_size=batch_size,
+    epochs=epochs, lr=lr, seed=seed,
+)  # fmt: skip
+lm, activations, d_sae = chapter.lm, chapter.activations, chapter.d_sae
 
 # %% [markdown]
 # ## One freedom that it needs
@@ -103,10 +92,7 @@ name = BASELINE.name
 # known](08_baselines_where_truth_is_known.ipynb).
 
 # %%
-store, batches = training_data(
-    lm, corpus, layer=layer, site=site, tokens=tokens, train_tokens=train_tokens, context=harvest_context,
-    batch_size=batch_size, epochs=epochs, seed=seed,
-)  # fmt: skip
+store, batches = chapter.harvest()
 held_out, documents = store.held_out[:], store.held_out.documents
 floor = nulls(store.train[:50_000], held_out, l0=l0, d_sae=d_sae, seed=seed + 100, groups=documents)
 show(floor)
@@ -166,18 +152,12 @@ plots.cosine_histogram({", ".join(key): sae.cosine_to_start() for key, sae in sa
 # Latents drawn at random, from the fully trained SAE and from the one with a random encoder, among those that fire on at least 20 held-out tokens.
 # The trained SAE comes first. If you did not know that, could you tell?
 
-# %%
-shown = {}
-for baseline in ("fully trained", name):
-    sae = saes[activations[0].name, baseline]
-    latents = draw_latents(sae, held_out, 3, seed=seed)
-    shown[f"{activations[0].name}, {baseline}"] = top_contexts(sae, store.held_out, latents, lm.tokenizer)
-HTML(contexts_html(shown, CREDITS.get(texts, texts)))
+# %% tags=["hide-input"]
+first = activations[0].name
+chapter.contexts({f"{first}, {baseline}": saes[first, baseline] for baseline in ("fully trained", name)})
 
-# %%
-results = Path(os.environ.get("SAELITE_RESULTS", "results"))
-results.mkdir(parents=True, exist_ok=True)
-table.assign(expansion=expansion, seed=seed).to_json(results / "frozen_encoder.json", orient="records", indent=1)
+# %% tags=["hide-input"]
+keep("frozen_encoder", table, expansion=expansion, seed=seed)
 
 # %% [markdown]
 # ## What would change my mind

@@ -38,28 +38,26 @@ threshold: float = 0.8  # cosine above which a feature counts as recovered
 seed: int = 0  # seed of the features, of the SAEs' random start and of the training samples
 reference: str = ""  # folder of reference runs to show, made by book/sweep.py; empty leaves them out
 
-# %%
-import os
-from pathlib import Path
-
+# %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 from matplotlib.ticker import PercentFormatter
 from saebook.exercises import baselines_where_truth_is_known as exercises
-from saebook.tables import reference_run, show
+from saebook.setup import Markdown, display, keep, show
+from saebook.tables import reference_run
 
 from saelite import arguments, plots
 from saelite.baselines import FrozenDecoder, FrozenEncoder, SoftFrozenDecoder
-from saelite.comparison import architectures_at, fit_and_test
+from saelite.grid import architectures_at, fit_and_test
 from saelite.initialisation import iso
 from saelite.metrics import WatchRecovery, best_cosines, recovery
 from saelite.nulls import chance_cosine, nulls
 from saelite.synthetic import FeatureWorld, constant_probabilities, log_uniform_probabilities
 
 plots.style()
+# wrong parameters are refused here, before anything slow runs
 arguments.training(samples=samples, batch_size=batch_size, lr=lr, seed=seed)
 arguments.between(-1, 1, threshold=threshold)
 arguments.each_once(taus=taus)
@@ -69,6 +67,8 @@ known = {"constant": constant_probabilities(n_features, l0), "variable": log_uni
 if setting not in known:
     raise ValueError(f"setting={setting!r} must be one of {', '.join(known)}.")
 (activation,) = architectures_at(l0, [architecture], d_sae)
+
+# %%
 baselines = {"fully trained": None, "Frozen Decoder": FrozenDecoder(), "Frozen Encoder": FrozenEncoder()}
 baselines |= {f"Soft-Frozen Decoder (τ = {tau:g})": SoftFrozenDecoder(tau) for tau in taus}
 world = FeatureWorld(known[setting], d_in, seed=seed)
@@ -184,14 +184,10 @@ Markdown(
     ))
 )
 
-# %%
-kept = Path(os.environ.get("SAELITE_RESULTS", "results"))
-kept.mkdir(parents=True, exist_ok=True)
+# %% tags=["hide-input"]
 columns = ["architecture", "baseline", "tau", "explained_variance", "recovered", "recovered_at_most", "mean_best_cosine"]
 columns += ["cosine_to_start", "dead", "l0"]
-table[columns].assign(setting=setting, seed=seed, samples=batch_size * len(batches)).to_json(
-    kept / "baselines.json", orient="records", indent=1
-)
+keep("baselines", table[columns], setting=setting, seed=seed, samples=batch_size * len(batches))
 
 # %% [markdown]
 # ## Over $\tau$

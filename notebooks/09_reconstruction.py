@@ -49,46 +49,37 @@ margin: float = 0.02  # a difference in a share smaller than this is of no inter
 reference: str = "../book/results/reconstruction"  # folder of reference runs to show, made by book/sweep.py; empty leaves them out
 wider: str = "../book/results/reconstruction_wide"  # folder of reference runs at another width to show; empty leaves them out
 
-# %%
-import os
-from pathlib import Path
-
+# %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 from saebook.exercises import reconstruction as exercises
 from saebook.paper import paper_scores
-from saebook.tables import reference_run, show, whole_rows
+from saebook.setup import Markdown, display, keep, language_chapter, show
+from saebook.tables import reference_run, whole_rows
 from scipy.stats import sem, t
 from torch.nn.functional import normalize
 
 from saelite import arguments, plots
-from saelite.comparison import architectures_at, fit, papers_grid
-from saelite.data.corpora import load_texts
-from saelite.data.language_models import check_layer, load_model
-from saelite.data.stream import training_data
 from saelite.evaluations.reconstruction import EV, KL, LOSS, RECOVERED_MEAN, RECOVERED_ZERO, Reconstruction
 from saelite.evaluations.scorecard import against_trained
 from saelite.metrics import evaluate
 from saelite.reuse import over, references
 from saelite.statistics import summarise
 
-plots.style()
-
-# %%
-arguments.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
-lm, corpus = load_model(model), load_texts(texts, streaming=train_tokens > 0)
+# wrong parameters are refused here, before anything slow runs
 arguments.whole(1, spliced_tokens=spliced_tokens)
 arguments.above(0, margin=margin)
 runs, wide_runs = reference_run(reference, "reconstruction"), reference_run(wider, "reconstruction")
-check_layer(lm, layer, site, harvest_context)
-d_sae = expansion * lm.d_model
-activations = architectures_at(l0, architectures, d_sae)
-store, batches = training_data(
-    lm, corpus, layer=layer, site=site, tokens=tokens, train_tokens=train_tokens, context=harvest_context,
-    batch_size=batch_size, epochs=epochs, seed=seed,
+chapter = language_chapter(
+    model=model, texts=texts, layer=layer, site=site, tokens=tokens, train_tokens=train_tokens,
+    harvest_context=harvest_context, architectures=architectures, l0=l0, expansion=expansion, batch_size=batch_size,
+    epochs=epochs, lr=lr, seed=seed,
 )  # fmt: skip
+lm, activations, d_sae = chapter.lm, chapter.activations, chapter.d_sae
+
+# %%
+store, _ = chapter.harvest()
 evaluation = Reconstruction(lm, store, tokens=spliced_tokens, l0=l0, d_sae=d_sae)
 
 # %% [markdown]
@@ -134,10 +125,7 @@ Markdown(
 # from the cache.
 
 # %%
-variants = papers_grid(activations, store.train[:50_000], d_sae=d_sae, seed=seed)
-saes, histories = fit(
-    variants, batches, store.d_in, d_sae=d_sae, seed=seed, lr=lr
-)
+saes, histories = chapter.train_grid()
 
 # %%
 items = over(saes, evaluation)
@@ -428,12 +416,10 @@ for metric in gains.index.unique("metric") if len(gains) else []:
     lines.append(f"- **{metric}**: number of architectures in which a baseline gains more than the trained SAE (its gain less the trained SAE's): {'; '.join(told)}.")
 Markdown("\n".join(lines) + ("\n\nOne seed, so differences within the spread of seeds above say nothing." if lines else ""))
 
-# %%
-results = Path(os.environ.get("SAELITE_RESULTS", "results"))
-results.mkdir(parents=True, exist_ok=True)
+# %% tags=["hide-input"]
 summary = summary.join(measured_l0.rename("measured_l0"), on=measured_l0.index.names)
-summary.assign(l0=l0, layer=layer, seed=seed).to_json(results / "reconstruction.json", orient="records", indent=1)
-lazy.to_json(results / "lazy_training.json", orient="records", indent=1)
+keep("reconstruction", summary, l0=l0, layer=layer, seed=seed)
+keep("lazy_training", lazy)
 
 # %% [markdown]
 # ## What would change my mind

@@ -65,24 +65,17 @@ margin: float = 0.03  # a difference in score below this is of no interest
 rounds: int = 3  # rounds of the game "which of these two is the trained SAE?"
 browsed: int = 20  # latents of each variant to look through on the page
 
-# %%
+# %% tags=["hide-input"]
 import html
-import os
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from IPython.display import HTML, Markdown
 from saebook.exercises import autointerp as exercises
 from saebook.interactive import latent_browser
-from saebook.tables import show
+from saebook.setup import HTML, Markdown, keep, language_chapter, show
 
 from saelite import arguments, plots
-from saelite.comparison import architectures_at, fit, papers_grid
-from saelite.data.corpora import CREDITS, load_texts
-from saelite.data.language_models import check_layer, load_model
-from saelite.data.stream import training_data
 from saelite.evaluations.autointerp import DECILES, AutoInterp
 from saelite.evaluations.judges import EmbeddingJudge, LexicalJudge
 from saelite.evaluations.latents import activation_histograms, contexts_html, draw_latents, logit_effect, top_contexts
@@ -91,20 +84,16 @@ from saelite.metrics import evaluate
 from saelite.reuse import over, references
 from saelite.statistics import contrast, summarise
 
-plots.style()
-
-# %% [markdown]
-# What can be wrong with the parameters shows here, before anything long runs.
-
-# %%
-arguments.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
-lm, corpus = load_model(model), load_texts(texts, streaming=train_tokens > 0)
+# wrong parameters are refused here, before anything slow runs
 arguments.whole(1, tokens_scored=tokens_scored, latents=latents, described_by=described_by, tested_on=tested_on, rounds=rounds)
 arguments.between(0, 1e9, input_price=input_price, output_price=output_price)
 arguments.above(0, margin=margin)
-check_layer(lm, layer, site, harvest_context)
-d_sae = expansion * lm.d_model
-activations = architectures_at(l0, architectures, d_sae)
+chapter = language_chapter(
+    model=model, texts=texts, layer=layer, site=site, tokens=tokens, train_tokens=train_tokens,
+    harvest_context=harvest_context, architectures=architectures, l0=l0, expansion=expansion, batch_size=batch_size,
+    epochs=epochs, lr=lr, seed=seed,
+)  # fmt: skip
+lm, activations, d_sae = chapter.lm, chapter.activations, chapter.d_sae
 embedded = {"lexical": LexicalJudge, "embedding": EmbeddingJudge}
 prices = {"input_price": input_price, "output_price": output_price}
 judges = [
@@ -117,14 +106,8 @@ judges = [
 # Frozen Encoder with `cov` {term}`directions <direction>`, whose {term}`explained variance` falls to 0.11 and below on layer 12 of Gemma-2-2B in the paper's table.
 
 # %%
-store, batches = training_data(
-    lm, corpus, layer=layer, site=site, tokens=tokens, train_tokens=train_tokens, context=harvest_context,
-    batch_size=batch_size, epochs=epochs, seed=seed,
-)  # fmt: skip
-saes, histories = fit(
-    papers_grid(activations, store.train[:50_000], d_sae=d_sae, seed=seed),
-    batches, store.d_in, d_sae=d_sae, seed=seed, lr=lr,
-)
+store, _ = chapter.harvest()
+saes, _ = chapter.train_grid()
 
 # %% [markdown]
 # ## The protocol
@@ -142,8 +125,7 @@ interp = AutoInterp(
 )
 items, yardsticks = over(saes, interp), references(interp)
 some = "".join(f"<li>{html.escape(passage.text)}</li>" for passage in interp.passages[:3])
-credit = CREDITS.get(texts, texts)
-HTML(f"<p>{len(interp.passages):,} passages, such as</p><ul>{some}</ul><p class='credit'>Text: {html.escape(credit)}</p>")
+HTML(f"<p>{len(interp.passages):,} passages, such as</p><ul>{some}</ul><p class='credit'>Text: {html.escape(chapter.credit)}</p>")
 
 # %% [markdown]
 # ## What is left out
@@ -325,7 +307,7 @@ def panel(sae, n, seed):
 
 PAIR = "fully trained", "Frozen Decoder"
 first = activations[0].name
-HTML(contexts_html({f"{first}, {name}": panel(saes[first, name], 2, seed) for name in PAIR}, credit))
+HTML(contexts_html({f"{first}, {name}": panel(saes[first, name], 2, seed) for name in PAIR}, chapter.credit))
 
 # %% [markdown]
 # These were drawn among latents that fire often enough to be looked at. The histogram shows all that fire: how much alike are the two SAEs in how
@@ -356,7 +338,7 @@ played = min(rounds, *map(len, kept.values()))
 HTML("".join(
     f"<p>Round {i + 1}</p>" + contexts_html({letter: kept[name][i] for letter, name in zip("AB", order[i], strict=True)})
     for i in range(played)
-) + f"<p class='credit'>Text: {html.escape(credit)}</p>")
+) + f"<p class='credit'>Text: {html.escape(chapter.credit)}</p>")
 
 # %% tags=["hide-cell"]
 answers = "\n".join(f"- Round {i + 1}: {'AB'[list(order[i]).index('fully trained')]}" for i in range(played))
@@ -386,7 +368,7 @@ for baseline, scored in own[own["architecture"] == first].groupby("baseline", so
     for line in scored.itertuples():
         notes[int(line.item)][line.metric] = f"{line.score:.2f}; description: {line.description}"
     tables[baseline] = table.assign(notes=table["latent"].map(notes))
-latent_browser(tables, [name for name in PAIR if name in tables], credit=credit, seed=seed)
+latent_browser(tables, [name for name in PAIR if name in tables], credit=chapter.credit, seed=seed)
 
 # %% [markdown]
 # Look at the count with a cool head. Near chance, with many guesses, it says that the passages and tokens of a latent do not tell *you*
@@ -395,12 +377,9 @@ latent_browser(tables, [name for name in PAIR if name in tables], credit=credit,
 # went by. Go through both SAEs by name and say what it was; then ask whether it speaks of the encoder, which is trained in both, or of the
 # decoder.
 
-# %%
-results = Path(os.environ.get("SAELITE_RESULTS", "results"))
-results.mkdir(parents=True, exist_ok=True)
+# %% tags=["hide-input"]
 for name, table in {"": scores, "_shuffled": shuffled, "_references": floors, "_differences": differences}.items():
-    made = table.assign(layer=layer, l0=l0, seed=seed)
-    made.to_json(results / f"autointerp{name}.json", orient="records", indent=1)
+    keep(f"autointerp{name}", table, layer=layer, l0=l0, seed=seed)
 
 # %% [markdown]
 # ## What would change my mind

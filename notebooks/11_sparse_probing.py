@@ -51,42 +51,30 @@ context: int = 48  # tokens of each text that are read
 k: list = [1, 2, 5, 20]  # numbers of latents that a probe may use
 margin: float = 0.02  # a difference in accuracy smaller than this is of no interest
 
-# %%
-import os
-from pathlib import Path
-
+# %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Markdown
 from matplotlib import pyplot as plt
 from saebook.exercises import sparse_probing as exercises
 from saebook.paper import SITE, paper_table
-from saebook.tables import show
+from saebook.setup import Markdown, keep, language_chapter, show
 
 from saelite import arguments, plots
-from saelite.comparison import architectures_at, fit, papers_grid
-from saelite.data.corpora import load_texts
-from saelite.data.language_models import check_layer, load_model
-from saelite.data.stream import training_data
 from saelite.evaluations.concepts import CREDITS, load_concepts
 from saelite.evaluations.probing import Probing
 from saelite.evaluations.scorecard import against_trained
 from saelite.reuse import over, references
 from saelite.statistics import contrast, summarise
 
-plots.style()
-
-# %% [markdown]
-# What can be wrong with the parameters shows here, before anything long runs.
-
-# %%
-arguments.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
-lm, corpus = load_model(model), load_texts(texts, streaming=train_tokens > 0)
+# wrong parameters are refused here, before anything slow runs
 arguments.above(0, margin=margin)
-check_layer(lm, layer, site, harvest_context)
-d_sae = expansion * lm.d_model
-activations = architectures_at(l0, architectures, d_sae)
+chapter = language_chapter(
+    model=model, texts=texts, layer=layer, site=site, tokens=tokens, train_tokens=train_tokens,
+    harvest_context=harvest_context, architectures=architectures, l0=l0, expansion=expansion, batch_size=batch_size,
+    epochs=epochs, lr=lr, seed=seed,
+)  # fmt: skip
+lm, activations = chapter.lm, chapter.activations
 labelled = load_concepts(tasks, per_label=per_label, seed=seed)
 
 # %% [markdown]
@@ -148,12 +136,7 @@ show(limits.drop(columns="k"))
 # codes, averaged over the tokens of a text.
 
 # %%
-store, batches = training_data(
-    lm, corpus, layer=layer, site=site, tokens=tokens, train_tokens=train_tokens, context=harvest_context,
-    batch_size=batch_size, epochs=epochs, seed=seed,
-)  # fmt: skip
-variants = papers_grid(activations, store.train[:50_000], d_sae=d_sae, seed=seed)
-saes, _ = fit(variants, batches, store.d_in, d_sae=d_sae, seed=seed, lr=lr)
+saes, _ = chapter.train_grid()
 
 # %%
 items = over(saes, evaluation)
@@ -298,15 +281,13 @@ order = [name for name in (*at_k, *(f"gap, {name}" for name in at_k)) if name in
 beside = beside.set_index(["architecture", "baseline"])
 show(beside.loc[[names for names in saes if names in beside.index], order].reset_index())
 
-# %%
-results = Path(os.environ.get("SAELITE_RESULTS", "results"))
-results.mkdir(parents=True, exist_ok=True)
+# %% tags=["hide-input"]
 made_with = {"model": model, "layer": layer, "l0": l0, "seed": seed}
-summary.assign(**made_with).to_json(results / "sparse_probing.json", orient="records", indent=1)
-limits.assign(**made_with).to_json(results / "sparse_probing_references.json", orient="records", indent=1)
-contrasts.assign(**made_with).to_json(results / "sparse_probing_contrasts.json", orient="records", indent=1)
+keep("sparse_probing", summary, **made_with)
+keep("sparse_probing_references", limits, **made_with)
+keep("sparse_probing_contrasts", contrasts, **made_with)
 by_concept = items.groupby(["architecture", "baseline", "metric", "concept"], sort=False)["score"].agg(["mean", "size"])
-by_concept.reset_index().assign(**made_with).to_json(results / "sparse_probing_by_concept.json", orient="records", indent=1)
+keep("sparse_probing_by_concept", by_concept.reset_index(), **made_with)
 
 # %% [markdown]
 # ## What would change my mind

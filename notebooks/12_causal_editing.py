@@ -48,39 +48,30 @@ pairs: int = 100  # held-out pairs of cities for each attribute
 steps: int = 20  # steps in which a mask over latents is learned
 margin: float = 0.03  # a difference in score smaller than this is of no interest
 
-# %%
-import os
-from pathlib import Path
-
+# %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 from saebook.exercises import causal_editing as exercises
 from saebook.paper import paper_scores
-from saebook.tables import show
+from saebook.setup import Markdown, display, keep, language_chapter, show
 
 from saelite import arguments, plots
-from saelite.comparison import architectures_at, fit, papers_grid
-from saelite.data.corpora import load_texts
-from saelite.data.language_models import check_layer, load_model
-from saelite.data.stream import training_data
 from saelite.evaluations.editing import Editing
 from saelite.evaluations.facts import city_facts, known_facts
 from saelite.evaluations.scorecard import against_trained, no_better_than_floor
 from saelite.reuse import over, references
 from saelite.statistics import rescaled, summarise
 
-plots.style()
-
-# %%
-arguments.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
-lm, corpus = load_model(model), load_texts(texts, streaming=train_tokens > 0)
+# wrong parameters are refused here, before anything slow runs
 arguments.whole(1, cities=cities, known_of=known_of, pairs=pairs, steps=steps)
 arguments.above(0, margin=margin)
-check_layer(lm, layer, site, harvest_context)
-d_sae = expansion * lm.d_model
-activations = architectures_at(l0, architectures, d_sae)
+chapter = language_chapter(
+    model=model, texts=texts, layer=layer, site=site, tokens=tokens, train_tokens=train_tokens,
+    harvest_context=harvest_context, architectures=architectures, l0=l0, expansion=expansion, batch_size=batch_size,
+    epochs=epochs, lr=lr, seed=seed,
+)  # fmt: skip
+lm = chapter.lm
 
 # %% [markdown]
 # ## What does the model know?
@@ -127,14 +118,7 @@ show(bounds)
 # how it does that. Every mask starts out nearly empty; the learning rate was chosen by the loss on the training cities alone.
 
 # %%
-store, batches = training_data(
-    lm, corpus, layer=layer, site=site, tokens=tokens, train_tokens=train_tokens, context=harvest_context,
-    batch_size=batch_size, epochs=epochs, seed=seed,
-)  # fmt: skip
-saes, _ = fit(
-    papers_grid(activations, store.train[:50_000], d_sae=d_sae, seed=seed),
-    batches, store.d_in, d_sae=d_sae, seed=seed, lr=lr,
-)  # fmt: skip
+saes, _ = chapter.train_grid()
 everything = over(saes, evaluation)
 items = everything[everything["metric"] == "causal editing"]
 summary = summarise(items, ["architecture", "baseline"])
@@ -257,12 +241,10 @@ text += (
 )
 Markdown(text)
 
-# %%
-results = Path(os.environ.get("SAELITE_RESULTS", "results"))
-results.mkdir(parents=True, exist_ok=True)
+# %% tags=["hide-input"]
 table = summary.merge(means).merge(random_mask).assign(layer=layer, l0=l0, seed=seed, steps=steps)
-table.to_json(results / "causal_editing.json", orient="records", indent=1)
-pd.DataFrame(bounds).to_json(results / "causal_editing_bounds.json", orient="records", indent=1)
+keep("causal_editing", table)
+keep("causal_editing_bounds", bounds)
 
 # %% [markdown]
 # ## What would change my mind

@@ -46,39 +46,30 @@ lr: float = 3e-3  # peak learning rate
 seed: int = 0  # seed of the random directions; the second SAE has the next one
 latents: int = 60  # latents of each SAE that the lexical judge describes
 
-# %%
-import os
-from pathlib import Path
-
+# %% tags=["hide-input"]
 import pandas as pd
 import torch
-from IPython.display import Markdown
 from saebook.exercises import controls as exercises
-from saebook.tables import show
+from saebook.setup import Markdown, keep, language_chapter, show
 
-from saelite import arguments, plots
+from saelite import arguments
 from saelite.baselines import FrozenDecoder
-from saelite.comparison import architectures_at, fit_and_test
 from saelite.data.batches import batches
-from saelite.data.corpora import load_texts
 from saelite.data.harvest import harvest
-from saelite.data.language_models import check_layer, load_model
 from saelite.evaluations.autointerp import AutoInterp
 from saelite.evaluations.judges import LexicalJudge
+from saelite.grid import fit_and_test
 from saelite.nulls import nulls, permuted, reinitialised, shared_latents
 from saelite.reuse import over
 from saelite.statistics import contrast, summarise
 
-plots.style()
-
-# %%
-arguments.training(tokens=tokens, batch_size=batch_size, lr=lr, seed=seed)
-arguments.whole(0, documents=documents)
+# wrong parameters are refused here, before anything slow runs
 arguments.whole(1, latents=latents)
-lm, corpus = load_model(model), load_texts(texts, limit=documents or None)
-check_layer(lm, layer, site, harvest_context)
-d_sae = expansion * lm.d_model
-(activation,) = architectures_at(l0, [architecture], d_sae)
+chapter = language_chapter(
+    model=model, texts=texts, documents=documents, layer=layer, site=site, tokens=tokens, harvest_context=harvest_context,
+    architectures=[architecture], l0=l0, expansion=expansion, batch_size=batch_size, lr=lr, seed=seed,
+)  # fmt: skip
+lm, d_sae, (activation,) = chapter.lm, chapter.d_sae, chapter.activations
 
 # %% [markdown]
 # ## Three kinds of activations
@@ -88,7 +79,7 @@ d_sae = expansion * lm.d_model
 # %%
 TRAINED, RANDOM, SHUFFLED = "trained model", "re-initialised model", "shuffled coordinates"
 stores = {
-    kind: harvest(one, corpus, layer=layer, site=site, tokens=tokens, context=harvest_context)
+    kind: harvest(one, chapter.corpus, layer=layer, site=site, tokens=tokens, context=harvest_context)
     for kind, one in ((TRAINED, lm), (RANDOM, reinitialised(lm, seed)))
 }
 data = {kind: (store.train[:], store.held_out[:]) for kind, store in stores.items()}
@@ -197,12 +188,10 @@ Markdown(
     f"{0.9 * tokens:,.0f} tokens; those of Paulo and Belrose many millions."
 )
 
-# %%
-results = Path(os.environ.get("SAELITE_RESULTS", "results"))
-results.mkdir(parents=True, exist_ok=True)
-everything.to_json(results / "controls.json", orient="records", indent=1)
-described.to_json(results / "controls_described.json", orient="records", indent=1)
-overlap.to_json(results / "controls_seeds.json", orient="records", indent=1)
+# %% tags=["hide-input"]
+keep("controls", everything)
+keep("controls_described", described)
+keep("controls_seeds", overlap)
 
 # %% [markdown]
 # ## What would change my mind
@@ -288,7 +277,7 @@ Markdown(
 #
 # *Hard, 20 minutes and some waiting.* The two SAEs above differ in the random directions that they start from. Suppose that somebody tests "another
 # seed" by changing only the order of the training data. Predict what share of latents is shared then, fully trained and Frozen Decoder. Then try it
-# in a copy of this notebook: in the cell that makes `other`, give `TensorBatches` the order `seed + 1` and `compare` the old `seed`.
+# in a copy of this notebook: in the cell that makes `other`, give `batches` the seed `seed + 1` and `fit_and_test` the old `seed`.
 # ```
 #
 # ```{dropdown} What to look for

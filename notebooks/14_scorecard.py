@@ -66,22 +66,15 @@ pairs: int = 100  # held-out pairs of cities for each attribute
 steps: int = 20  # steps in which a mask over latents is learned
 reference: str = "../book/results/scorecard"  # folder of reference runs to show, made by book/sweep.py; empty leaves them out
 
-# %%
-import os
-from pathlib import Path
-
+# %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown, display
 from saebook.exercises import scorecard as exercises
 from saebook.paper import SITE, paper_table
-from saebook.tables import reference_run, show
+from saebook.setup import Markdown, display, keep, language_chapter, results_folder, show
+from saebook.tables import reference_run
 
 from saelite import arguments, plots
-from saelite.comparison import architectures_at, fit, papers_grid
-from saelite.data.corpora import load_texts
-from saelite.data.language_models import check_layer, load_model
-from saelite.data.stream import training_data
 from saelite.evaluations.autointerp import AutoInterp
 from saelite.evaluations.concepts import load_concepts
 from saelite.evaluations.editing import Editing
@@ -93,24 +86,20 @@ from saelite.evaluations.scorecard import TRAINED, no_better_than_floor, scoreca
 from saelite.reuse import over
 from saelite.statistics import LEVEL
 
-plots.style()
-
-# %%
-arguments.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
-lm, corpus = load_model(model), load_texts(texts, streaming=train_tokens > 0)
+# wrong parameters are refused here, before anything slow runs
 arguments.whole(1, spliced_tokens=spliced_tokens, tokens_scored=tokens_scored, latents=latents, described_by=described_by, tested_on=tested_on)
 arguments.whole(1, cities=cities, known_of=known_of, pairs=pairs, steps=steps)
 runs = reference_run(reference, "scorecard")
 arguments.whole(8, context=context)
+chapter = language_chapter(
+    model=model, texts=texts, layer=layer, site=site, tokens=tokens, train_tokens=train_tokens,
+    harvest_context=harvest_context, architectures=architectures, l0=l0, expansion=expansion, batch_size=batch_size,
+    epochs=epochs, lr=lr, seed=seed,
+)  # fmt: skip
+lm, activations, d_sae = chapter.lm, chapter.activations, chapter.d_sae
 arguments.whole(1, lm.d_model, k=k)
 labelled, facts = load_concepts(tasks, per_label=per_label, seed=seed), city_facts(cities)
-check_layer(lm, layer, site, harvest_context)
-d_sae = expansion * lm.d_model
-activations = architectures_at(l0, architectures, d_sae)
-store, batches = training_data(
-    lm, corpus, layer=layer, site=site, tokens=tokens, train_tokens=train_tokens, context=harvest_context,
-    batch_size=batch_size, epochs=epochs, seed=seed,
-)  # fmt: skip
+store, _ = chapter.harvest()
 
 # %% [markdown]
 # ## What is measured, and which difference would matter
@@ -158,10 +147,7 @@ show(
 # trained SAEs in that room, and then whether a baseline's interval reaches theirs. Follow one baseline through all panels before you go to the next.
 
 # %%
-saes, _ = fit(
-    papers_grid(activations, store.train[:50_000], d_sae=d_sae, seed=seed),
-    batches, store.d_in, d_sae=d_sae, seed=seed, lr=lr,
-)  # fmt: skip
+saes, _ = chapter.train_grid()
 card = scorecard(saes, measured)
 
 # %% mystnb={"image": {"alt": "A panel for each metric: the scores of fully trained SAEs and four baselines as dots with intervals, the floor and the ceiling as lines, the paper's scores as open diamonds. The table below gives the numbers."}, "figure": {"name": "fig-scorecard", "caption": "Every metric of this build. Dots: SAEs with 95% intervals over items; lines: the highest floor and the lowest ceiling; diamonds: the paper's scores, on another model. For auto-interpretability there is no ceiling, and the paper has no table."}}
@@ -328,11 +314,9 @@ if runs:
     ]
     display(Markdown("\n".join(found)))
 
-# %%
-results = Path(os.environ.get("SAELITE_RESULTS", "results"))
-results.mkdir(parents=True, exist_ok=True)
-made.to_json(results / "scorecard.json", orient="records", indent=1)
-overview.savefig(results / "welcome.svg", metadata={"Date": None})
+# %% tags=["hide-input"]
+keep("scorecard", made)
+overview.savefig(results_folder() / "welcome.svg", metadata={"Date": None})
 rule = (
     "*Nothing to match* stands in place of *equivalent* where the trained SAE is no better than the floor, and in place of *better* where "
     "the baseline is no better than the floor either. *Worse* and *not told apart* claim no match, and stay as they are.\n\n"
@@ -342,7 +326,7 @@ welcome = (
     f"And baseline by baseline, over {frozen['metric'].nunique()} metrics and {frozen['architecture'].nunique()} architectures:\n\n"
     f"{one_at_a_time}\n\n{rule if frozen['verdict'].eq('nothing to match').any() else ''}The [Scorecard](../notebooks/14_scorecard.ipynb) has the numbers, the intervals and how to doubt them.\n"
 )
-(results / "welcome.md").write_text(welcome, encoding="utf-8");
+(results_folder() / "welcome.md").write_text(welcome, encoding="utf-8");
 
 # %% [markdown]
 # ## What would change my mind

@@ -50,47 +50,41 @@ lr: float = 3e-3  # peak learning rate of the baselines
 seed: int = 0  # seed of the random directions, and of the SAE that is made where no checkpoint is named
 reference: str = "../book/results/check_saelens"  # folder of the reference run to show; empty leaves it out
 
-# %%
-import os
+# %% tags=["hide-input"]
 import shutil
 import time
 from html import escape
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import HTML, Markdown, display
 from saebook.exercises import check_your_own as exercises
-from saebook.tables import reference_run, show
+from saebook.setup import HTML, Markdown, display, keep, language_chapter, results_folder, show
+from saebook.tables import reference_run
 
 from saelite import arguments, formats, plots
 from saelite.activation_functions import TopK
 from saelite.checking import foreign_sae, report
-from saelite.comparison import architectures_at, fit
-from saelite.data.corpora import CREDITS, load_texts
-from saelite.data.harvest import harvest
-from saelite.data.language_models import check_layer, load_model, norms_after
+from saelite.data.language_models import norms_after
 from saelite.evaluations.latents import contexts_html, draw_latents, logit_effect, top_contexts
 from saelite.evaluations.scorecard import scorecard
+from saelite.grid import architectures_at, fit
 from saelite.metrics import evaluate, explained_variance
 from saelite.sae import SAE
 
-plots.style()
 began = time.monotonic()
-results = Path(os.environ.get("SAELITE_RESULTS", "results"))
-
-# %%
+# wrong parameters are refused here, before anything slow runs
 arguments.each_once(evaluations=evaluations)
 for unknown in [name for name in evaluations if name not in foreign_sae.EVALUATIONS]:
     raise ValueError(f"There is no evaluation {unknown!r}; choose from {', '.join(foreign_sae.EVALUATIONS)}.")
-arguments.training(tokens=tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
-arguments.whole(0, documents=documents)
 arguments.above(0, scale=scale)
 arguments.between(0, 1e9, minutes=minutes)
 other = reference_run(reference, "check_card")
-lm, corpus = load_model(model), load_texts(texts, limit=documents or None)
-check_layer(lm, layer, site, harvest_context)
+chapter = language_chapter(
+    model=model, texts=texts, documents=documents, layer=layer, site=site, tokens=tokens, harvest_context=harvest_context,
+    batch_size=batch_size, epochs=epochs, lr=lr, seed=seed,
+)  # fmt: skip
+lm = chapter.lm
 given = {
     "model": model, "layer": layer, "d_model": lm.d_model, "site": site, "norms_after": norms_after(lm, layer, site)
 }  # fmt: skip
@@ -98,8 +92,7 @@ if checkpoint:  # one that is damaged, or reads another width, is refused before
     theirs, says = formats.read(checkpoint)
     foreign_sae.rescale(theirs, scale)
     foreign_sae.at_odds(theirs, says, **given)
-store = harvest(lm, corpus, layer=layer, site=site, tokens=tokens, context=harvest_context)
-batches = store.batches(batch_size, epochs=epochs, seed=seed)
+store, batches = chapter.harvest()
 
 # %% [markdown]
 # ## What the checkpoint says of itself
@@ -110,7 +103,7 @@ if of_this_book:
     name, d_sae = "a BatchTopK SAE of this book", 8 * lm.d_model
     mine = [("fully trained", *architectures_at(40, ["BatchTopK"], d_sae), None, "iso")]
     made, _ = fit(mine, batches, store.d_in, d_sae=d_sae, seed=seed + 1, lr=lr)  # another start than those below have
-    checkpoint = results / "checkpoints" / "batchtopk"
+    checkpoint = results_folder() / "checkpoints" / "batchtopk"
     shutil.rmtree(checkpoint, ignore_errors=True)  # of an earlier run
     formats.write_saelens(*made.values(), checkpoint, model_name=model, hook_name=f"blocks.{layer}.{formats.HOOKS[site]}")
 sae, about = formats.read(checkpoint)
@@ -222,7 +215,7 @@ for variant in (foreign_sae.YOURS, "Frozen Decoder"):
     one = saes[architecture, variant]
     drawn = draw_latents(one, store.held_out[:20_000], 4, min_firing=5, seed=seed)
     columns[variant] = top_contexts(one, store.held_out, drawn, lm.tokenizer, n=3).merge(logit_effect(lm, one, drawn), on="latent")
-HTML(contexts_html(columns, CREDITS.get(texts, texts)))
+HTML(contexts_html(columns, chapter.credit))
 
 # %% [markdown]
 # ## The report
@@ -230,8 +223,8 @@ HTML(contexts_html(columns, CREDITS.get(texts, texts)))
 # One page to send to somebody, and the same for programs.
 
 # %%
-written = report.write(results / "check", name, about=about, notes=notes, card=card, figure=figure, against=foreign_sae.YOURS)
-card.to_json(results / "check_card.json", orient="records", indent=1)
+written = report.write(results_folder() / "check", name, about=about, notes=notes, card=card, figure=figure, against=foreign_sae.YOURS)
+keep("check_card", card)
 Markdown("\n".join(f"- `{path.parent.name}/{path.name}`, {path.stat().st_size / 1000:.0f} kB" for path in written))
 
 # %% [markdown]

@@ -53,18 +53,14 @@ l0s: list = [1, 2, 3, 4, 6, 8, 12]  # active latents that an SAE is told, where 
 roomy: int = 128  # dimensions in which the features of that section hardly overlap
 crowded: int = 32  # dimensions in which they overlap a good deal
 
-# %%
-import os
-from pathlib import Path
-
+# %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import HTML, Markdown, display
 from matplotlib import pyplot as plt
 from matplotlib.ticker import PercentFormatter
 from saebook.exercises import pitfalls as exercises
-from saebook.tables import show
+from saebook.setup import HTML, Markdown, display, keep, language_chapter, show
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from torch.nn.functional import normalize
@@ -72,13 +68,10 @@ from torch.nn.functional import normalize
 from saelite import arguments, plots
 from saelite.activation_functions import TopK
 from saelite.baselines import FrozenDecoder
-from saelite.comparison import architectures_at, fit, unmatched
-from saelite.data.corpora import CREDITS, load_texts
-from saelite.data.harvest import harvest
-from saelite.data.language_models import check_layer, load_model
 from saelite.evaluations.absorption import absorption, hedging
 from saelite.evaluations.latents import contexts_html, draw_latents, top_contexts
 from saelite.evaluations.reconstruction import RECOVERED_MEAN, RECOVERED_ZERO, Reconstruction
+from saelite.grid import architectures_at, fit, unmatched
 from saelite.initialisation import iso
 from saelite.metrics import best_cosines, evaluate, explained_variance, matched_cosines, recovery
 from saelite.nulls import nulls
@@ -87,22 +80,17 @@ from saelite.sae import SAE
 from saelite.statistics import contrast, rescaled, summarise
 from saelite.synthetic import FeatureWorld, constant_probabilities
 
-plots.style()
-
-# %% [markdown]
-# What can be wrong with the parameters shows here, before anything long runs.
-
-# %%
-arguments.training(tokens=tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
+# wrong parameters are refused here, before anything slow runs
 arguments.whole(3, d_in=d_in)
 arguments.whole(1, spliced_tokens=spliced_tokens, contexts=contexts, steps=steps, small_batch=small_batch, l0s=l0s, roomy=roomy, crowded=crowded)
 arguments.whole(3, families=families)  # fewer are too few to draw an interval from
 arguments.whole(12, many_features=many_features)
 arguments.above(0, margin=margin)
-lm, corpus = load_model(model), load_texts(texts)
-check_layer(lm, layer)
-d_sae = expansion * lm.d_model
-(activation,) = architectures_at(l0, [architecture], d_sae)
+chapter = language_chapter(
+    model=model, texts=texts, layer=layer, tokens=tokens, architectures=[architecture], l0=l0, expansion=expansion,
+    batch_size=batch_size, epochs=epochs, lr=lr, seed=seed,
+)  # fmt: skip
+lm, d_sae, (activation,) = chapter.lm, chapter.d_sae, chapter.activations
 (other_activation,) = architectures_at(other_l0, [architecture], d_sae)
 _ = architectures_at(max(l0s), [architecture], 40)  # refused here if it does not fit
 
@@ -497,8 +485,7 @@ Markdown(
 # same token. Here are the two purest latents of a {term}`Frozen Decoder`, whose decoder directions are random.
 
 # %%
-store = harvest(lm, corpus, layer=layer, tokens=tokens)
-batches = store.batches(batch_size, epochs=epochs, seed=seed)
+store, batches = chapter.harvest()
 variants = [("fully trained", activation, None, "iso"), ("Frozen Decoder", activation, FrozenDecoder(), "iso")]
 fitted, histories = fit(variants, batches, store.d_in, d_sae=d_sae, seed=seed, lr=lr)
 held_out = store.held_out[:]
@@ -532,8 +519,7 @@ found = {name: strongest(sae, held_out, contexts) for name, sae in saes.items()}
 pure = {name: purity(*of, ids) for name, of in found.items()}
 pure["shuffled tokens"] = purity(*found["fully trained"], np.random.default_rng(seed).permutation(ids))
 shown = torch.from_numpy(np.argsort(-np.nan_to_num(pure["Frozen Decoder"]), kind="stable")[:2].copy())
-credit = CREDITS.get(texts, texts)
-HTML(contexts_html({"Frozen Decoder, hand-picked": top_contexts(saes["Frozen Decoder"], store.held_out, shown, lm.tokenizer, n=3)}, credit))
+HTML(contexts_html({"Frozen Decoder, hand-picked": top_contexts(saes["Frozen Decoder"], store.held_out, shown, lm.tokenizer, n=3)}, chapter.credit))
 
 # %% [markdown]
 # *The check:* draw latents at random, say how many were looked at, and show the distribution. Three comparisons stand beside the trained SAE: the Frozen Decoder, an SAE that
@@ -547,7 +533,7 @@ HTML(
             f"{name}, drawn": top_contexts(saes[name], store.held_out, draw_latents(saes[name], held_out, 2, min_firing=contexts, seed=seed), lm.tokenizer, n=3)
             for name in ("Frozen Decoder", "fully trained")
         },
-        credit,
+        chapter.credit,
     )
 )
 
@@ -688,7 +674,7 @@ rows = [{"Frozen Decoder": name, "the trained SAE leads by": ours.explained_vari
 show(pd.DataFrame(rows))
 
 # %% [markdown]
-# *The check:* one line before any comparison, {func}`saelite.comparison.unmatched`. It names what two SAEs differ in besides the baseline's rule: {term}`architecture`, width,
+# *The check:* one line before any comparison, {func}`saelite.grid.unmatched`. It names what two SAEs differ in besides the baseline's rule: {term}`architecture`, width,
 # start, data and their order, and the L0 that was *measured*, since what was asked for need not be what came out. Beside the score stand the {term}`nulls <null>` of the same data.
 
 # %%
@@ -878,15 +864,13 @@ Markdown(
     + f"3. The layer's mean recovers {free[0]:.0%} of the loss, compared with zero (section 9)."
 )
 
-# %%
-results = Path(os.environ.get("SAELITE_RESULTS", "results"))
-results.mkdir(parents=True, exist_ok=True)
+# %% tags=["hide-input"]
 kept = {
     "l0": sweep.drop(columns=["sae", "test"]), "seeds": seeds, "absorption": absorbed, "hedging": hedged, "small_samples": growing,
     "floors": floors, "definitions": agreed,
 }  # fmt: skip
 for name, of in kept.items():
-    of.assign(seed=seed).to_json(results / f"pitfalls_{name}.json", orient="records", indent=1)
+    keep(f"pitfalls_{name}", of, seed=seed)
 
 # %% [markdown]
 # ## What would change my mind

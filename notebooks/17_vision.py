@@ -53,38 +53,30 @@ shown: int = 4  # rare latents of each SAE to look at
 top: int = 10  # strongest images of a latent that are scored
 margin: float = 0.03  # a difference in score below this is of no interest
 
-# %%
+# %% tags=["hide-input"]
 import html
-import os
 from collections import Counter
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from IPython.display import HTML, Markdown, display
 from saebook.exercises import vision as exercises
-from saebook.tables import show
+from saebook.setup import HTML, Markdown, display, keep, show
 
 from saelite import arguments, plots
-from saelite.comparison import architectures_at, fit, papers_grid
 from saelite.data.images import load_images
 from saelite.data.vision_models import check_block, harvest_images, load_vision_model, seen
 from saelite.evaluations.image_latents import draw_rare, gallery, image_peaks, pictures, pictures_html
 from saelite.evaluations.label_purity import PURITY, PURITY_RARE, LabelPurity
 from saelite.evaluations.scorecard import against_trained
+from saelite.grid import architectures_at, fit, papers_grid
 from saelite.metrics import evaluate
 from saelite.reuse import over, references
 from saelite.sae import SAE
 from saelite.statistics import summarise
 
 plots.style()
-RANDOM = "fully random"
-
-# %% [markdown]
-# What can be wrong with the parameters shows here, before anything long runs.
-
-# %%
+# wrong parameters are refused here, before anything slow runs
 arguments.training(batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
 arguments.whole(0, image_count=image_count)
 arguments.whole(1, shown=shown)
@@ -96,6 +88,9 @@ check_block(vm, layer)
 image_set = load_images(images, split, image_column, label_column, seed=seed, limit=image_count or None)
 if held_out * len(image_set) < top:
     raise ValueError(f"held_out={held_out} of {len(image_set)} images are fewer than the top={top} that are scored: give more.")
+RANDOM = "fully random"
+
+# %% tags=["hide-input"]
 credit, labels = image_set[0]["credit"], image_set["label"][:]
 counts = Counter(labels)
 one_each = [image_set[labels.index(label)] for label, _ in counts.most_common(10)]
@@ -323,12 +318,9 @@ shares = pd.crosstab(mine["label"], mine["baseline"], normalize="columns").reind
 held = pd.Series(labels)[len(store.train) // (rows * columns) :].value_counts(normalize=True)
 show(shares.assign(**{"share of images": held}).sort_values("share of images", ascending=False).reset_index())
 
-# %%
-results = Path(os.environ.get("SAELITE_RESULTS", "results"))
-results.mkdir(parents=True, exist_ok=True)
+# %% tags=["hide-input"]
 for name, table in {"": scores, "_references": limits, "_differences": differences, "_explained": measured}.items():
-    made = table.assign(model=model, layer=layer, l0=l0, seed=seed)
-    made.to_json(results / f"vision{name}.json", orient="records", indent=1)
+    keep(f"vision{name}", table, model=model, layer=layer, l0=l0, seed=seed)
 
 # %% [markdown]
 # ## On CLIP, as in the paper

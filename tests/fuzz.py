@@ -144,7 +144,7 @@ class Switch:
             (harvesting, "ActivationStore"),  # or what it gave is in the cache
             (stream.StreamedActivations, "_fill"),
             (training._Run, "step"),  # training begins
-            (checkpoints, "load"),  # or the SAE is in the cache
+            (checkpoints, "read"),  # or the SAE is in the cache
             (editing.Editing, "_learn"),  # masks
             (vision_models, "tqdm"),
             (vision_models, "ActivationStore"),

@@ -2,10 +2,13 @@
 
 import html
 import json
+from collections.abc import Mapping
 from string import Template
 
 import numpy as np
+import pandas as pd
 from IPython.display import HTML
+from numpy.typing import ArrayLike
 
 from saelite.evaluations.latents import contexts_html
 
@@ -40,7 +43,7 @@ _SLIDER = """
 """
 
 
-def threshold_slider(best, threshold, label="Recovery at any threshold"):
+def threshold_slider(best: Mapping[str, ArrayLike], threshold: float, label: str = "Recovery at any threshold") -> HTML:
     """How many features each dictionary recovers, at a threshold that the reader moves.
 
     Without scripts, and on paper, the table shows the shares at `threshold`.
@@ -214,7 +217,15 @@ _BROWSER = Template("""
 """)
 
 
-def latent_browser(tables, guess=None, *, credit="", still=1, seed=0, label="Latents to look through"):
+def latent_browser(
+    tables: Mapping[str, pd.DataFrame],
+    guess: list[str] | None = None,
+    *,
+    credit: str = "",
+    still: int = 1,
+    seed: int = 0,
+    label: str = "Latents to look through",
+) -> HTML:
     """Latents of several SAEs to look through, one at a time; or to guess from which SAE each is.
 
     The reader chooses an SAE and goes through its latents, or through a shuffled deck of latents whose SAE and number

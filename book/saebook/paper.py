@@ -7,7 +7,7 @@ import pandas as pd
 SITE = "Gemma-2-2B layer 12"
 
 
-def paper_table(site=None):
+def paper_table(site: str | None = None) -> pd.DataFrame:
     """The scores of the paper's three tables at L0 160.
 
     Parameters
@@ -29,7 +29,7 @@ def paper_table(site=None):
     return table if site is None else _only(table, "site", site)
 
 
-def paper_scores(metric, site=SITE):
+def paper_scores(metric: str, site: str = SITE) -> dict[tuple[str, str], float]:
     """The paper's scores of one metric at one site, as a dictionary of (architecture, baseline) to float.
 
     Raises

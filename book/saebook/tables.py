@@ -10,7 +10,7 @@ from IPython.display import HTML
 from saelite.plots import html_table
 
 
-def show(table):
+def show(table: pd.DataFrame) -> HTML:
     """A table for a notebook's page: :func:`saelite.plots.html_table`, shown."""
     return HTML(html_table(table))
 
@@ -26,7 +26,7 @@ class ReferenceRun:
         return bool(self.tables)
 
 
-def reference_run(folder, *wanted):
+def reference_run(folder: Path | str, *wanted: str) -> ReferenceRun:
     """Read the tables of a reference run and its record.
 
     Parameters
@@ -73,7 +73,7 @@ def _label(record):
     )
 
 
-def whole_rows(history):
+def whole_rows(history: pd.DataFrame) -> pd.DataFrame:
     """A training history without a last row that covers fewer steps than the others do.
 
     Shares of dead latents and cosines to the start are over the latents that fired since the row before. Those that

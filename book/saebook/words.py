@@ -1,11 +1,13 @@
 """What several pages say of their tables, worked out from these."""
 
+import pandas as pd
+
 
 def _named(null):
     return f"the {null}" if null in ("random dictionary", "mean prediction") else null
 
 
-def in_words(table, nulls):
+def in_words(table: pd.DataFrame, nulls: pd.DataFrame) -> str:
     """What a table of :func:`saelite.grid.fit_and_test` says of explained variance, as Markdown.
 
     Parameters

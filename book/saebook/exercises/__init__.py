@@ -4,14 +4,25 @@ One module a chapter, and in it one function an exercise: ``check_NAME(answer)``
 raises :class:`Wrong` for another. All rest on :func:`compare`, which knows the right answer and the likely mistakes.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 class Wrong(AssertionError):
     """An answer is not right yet; the message says in what way."""
 
 
-def compare(answer, arguments, right, mistakes=(), *, tolerance=1e-4, said="Right."):
+def compare(
+    answer: object,
+    arguments: tuple,
+    right: ArrayLike,
+    mistakes: Sequence[tuple[ArrayLike, str]] = (),
+    *,
+    tolerance: float = 1e-4,
+    said: str = "Right.",
+) -> None:
     """Call a reader's function and compare what it returns with the right answer and with likely wrong ones.
 
     Parameters

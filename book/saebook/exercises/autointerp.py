@@ -8,7 +8,7 @@ from saebook.exercises import compare
 from saelite.statistics import LEVEL, POWER
 
 
-def check_always_no(answer):
+def check_always_no(answer: object) -> None:
     """``answer(firing, silent)``: what a judge who always says no scores, as plain accuracy and by kind of passage."""
     firing, silent = 4, 10
     fires, said = np.arange(firing + silent) < firing, np.zeros(firing + silent, dtype=bool)
@@ -28,7 +28,7 @@ def check_always_no(answer):
     )
 
 
-def check_score_on_strongest(answer):
+def check_score_on_strongest(answer: object) -> None:
     """``answer(recognised, on_silent, n)``: the score, had only the n strongest deciles been tested."""
     recognised, on_silent, n = np.array([0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.85, 0.95]), 0.8, 3
     strongest = recognised[-n:].mean()
@@ -50,7 +50,7 @@ def check_score_on_strongest(answer):
     )
 
 
-def check_latents_needed(answer):
+def check_latents_needed(answer: object) -> None:
     """``answer(spread, difference)``: latents of each SAE that find a difference with 80% power."""
     spread, difference = 0.12, 0.03
     two_sided, power = norm.ppf((1 + LEVEL) / 2), norm.ppf(POWER)

@@ -5,7 +5,7 @@ import numpy as np
 from saebook.exercises import compare
 
 
-def check_bar_of_chance(answer):
+def check_bar_of_chance(answer: object) -> None:
     """``answer(random_best, share)``: the cosine that only this share of the features' best random cosines exceed."""
     random_best, share = np.array([0.31, 0.42, 0.28, 0.36, 0.33, 0.51, 0.30, 0.39, 0.35, 0.34, 0.46]), 0.2
     compare(
@@ -34,7 +34,7 @@ def check_bar_of_chance(answer):
     )
 
 
-def check_largest_tau(answer):
+def check_largest_tau(answer: object) -> None:
     """``answer(start, bar)``: the largest tau whose cone reaches the bar, for starts with these cosines."""
     start, bar = np.array([0.2, 0.35, 0.6, 0.9]), 0.8  # the last has passed the bar before it turns
     apart = np.arccos(start) - np.arccos(bar)

@@ -10,7 +10,7 @@ from saebook.exercises import compare
 from saelite.synthetic import FeatureWorld, constant_probabilities
 
 
-def check_largest_lean(answer):
+def check_largest_lean(answer: object) -> None:
     """``answer(bar)``: the largest cosine to a leader of a direction that still has cosine `bar` to its own feature."""
     bar = 0.9
     right = math.sqrt(1 - bar**2)
@@ -31,7 +31,7 @@ def check_largest_lean(answer):
     )
 
 
-def check_best_l0(answer):
+def check_best_l0(answer: object) -> None:
     """``answer(l0s, trained, floor)``: the L0 at which the trained score is furthest above the floor at the same L0."""
     l0s, trained, floor = (
         np.array([4, 8, 16, 32]),
@@ -58,7 +58,7 @@ def check_best_l0(answer):
     )
 
 
-def check_control_world(answer):
+def check_control_world(answer: object) -> None:
     """``answer(world)``: a FeatureWorld with the same features and frequencies, in which all come independently."""
     settings = {"d_in": 6, "seed": 3, "groups": 4, "open_probability": 0.3}
     world = FeatureWorld(constant_probabilities(12, 1.5), **settings, leaders=True)

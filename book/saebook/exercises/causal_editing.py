@@ -5,7 +5,7 @@ import numpy as np
 from saebook.exercises import compare
 
 
-def check_edit_score(answer):
+def check_edit_score(answer: object) -> None:
     """``answer(answers, base, source, target)``: mean of Cause and Isolation, from first tokens (attributes,)."""
     answers = np.array([7, 2, 9, 4, 15])  # after the edit: attribute 0 is the source's, 2 neither's, 4 the source's
     base, source, target = np.array([1, 2, 3, 4, 5]), np.array([7, 8, 13, 14, 15]), 0
@@ -33,7 +33,7 @@ def check_edit_score(answer):
     )
 
 
-def check_edit_less(answer):
+def check_edit_less(answer: object) -> None:
     """``answer(cause, isolation, share)``: the score when only a share of the pairs is edited."""
     cause, isolation, share = 0.4, 0.3, 0.25
     full = (cause + isolation) / 2
@@ -58,7 +58,7 @@ def check_edit_less(answer):
     )
 
 
-def check_no_free_half(answer):
+def check_no_free_half(answer: object) -> None:
     """``answer(cause, isolation)``: any score that is 0 for no edit and for a swap, 1 for a perfect edit, and rises."""
 
     def properties():

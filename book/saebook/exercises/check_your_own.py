@@ -10,7 +10,7 @@ from saelite.metrics import explained_variance
 from saelite.sae import SAE
 
 
-def check_factor(answer):
+def check_factor(answer: object) -> None:
     """``answer(activations)``: what to multiply activations (n, d) by, so that their mean norm is the root of d."""
     sae, x = _example()
     norms, d = x.norm(dim=1), x.shape[1]
@@ -35,7 +35,7 @@ def check_factor(answer):
     )
 
 
-def check_fair_gap(answer):
+def check_fair_gap(answer: object) -> None:
     """``answer(l0s, scores, l0, score)``: how far an SAE's score lies above a baseline's at the SAE's own L0."""
     l0s, scores, l0, score = np.array([160.0, 80.0, 40.0, 20.0]), np.array([0.70, 0.62, 0.52, 0.40]), 50.0, 0.66
     order = np.argsort(l0s)
@@ -66,7 +66,7 @@ def check_fair_gap(answer):
     )
 
 
-def check_explained_at(answer):
+def check_explained_at(answer: object) -> None:
     """``answer(sae, x, factor)``: explained variance with activations multiplied before and divided after."""
     sae, x = _example()
     factor = 4.0

@@ -7,7 +7,7 @@ import torch
 from saebook.exercises import Wrong, compare
 
 
-def check_above_null(answer):
+def check_above_null(answer: object) -> None:
     """``answer(score, nulls)``: of the room between the best null and 1, the share that a score has."""
     score, nulls = 0.6, [0.0, 0.45, 0.3]
     best = max(nulls)
@@ -26,7 +26,7 @@ def check_above_null(answer):
     )
 
 
-def check_shuffled(answer):
+def check_shuffled(answer: object) -> None:
     """``answer(x, seed)``: activations (n, d) with every coordinate shuffled over tokens on its own."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(400, 1, generator=generator) + 0.1 * torch.randn(400, 6, generator=generator)

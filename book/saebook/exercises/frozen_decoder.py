@@ -5,7 +5,7 @@ import torch
 from saebook.exercises import compare
 
 
-def check_share_of_room(answer):
+def check_share_of_room(answer: object) -> None:
     """``answer(trained, frozen, floor)``: where the frozen score lies, from the floor (0) to the trained (1)."""
     trained, frozen, floor = 0.8, 0.5, 0.3
     compare(
@@ -22,7 +22,7 @@ def check_share_of_room(answer):
     )
 
 
-def check_best_cosine(answer):
+def check_best_cosine(answer: object) -> None:
     """``answer(directions, target)``: the largest cosine of any direction (n, d) to one target (d,)."""
     directions = torch.tensor([[3.0, 0.0, 4.0], [0.0, 2.0, 0.0], [-1.0, -1.0, -1.0]])
     target = torch.tensor([0.5, 0.5, 0.5])

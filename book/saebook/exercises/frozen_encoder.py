@@ -5,7 +5,7 @@ import torch
 from saebook.exercises import compare
 
 
-def check_best_gain(answer):
+def check_best_gain(answer: object) -> None:
     """``answer(x, x_hat)``: the one factor g for which ``||x - g x_hat||^2`` is least."""
     x = torch.tensor([[2.0, 0.0, 1.0], [-1.0, 3.0, 0.5], [0.0, -2.0, 4.0]])
     x_hat = torch.tensor([[0.5, 0.2, 0.1], [-0.2, 0.6, 0.4], [0.3, -0.9, 0.8]])
@@ -26,7 +26,7 @@ def check_best_gain(answer):
     )
 
 
-def check_pairs_alike(answer):
+def check_pairs_alike(answer: object) -> None:
     """``answer(tokens)``: of all pairs of different places in a list, the share that holds the same token twice."""
     tokens = [" in", " of", " in", " the", " in", " of", " of"]
     counts = [3, 3, 1]

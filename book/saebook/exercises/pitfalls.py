@@ -5,7 +5,7 @@ import numpy as np
 from saebook.exercises import compare
 
 
-def check_looks_dead(answer):
+def check_looks_dead(answer: object) -> None:
     """``answer(frequencies, n)``: share of latents that are expected to fire on none of n samples."""
     frequencies, n = np.array([0.0, 0.5, 0.02, 0.02, 0.001, 0.01]), 50
     silent = (1 - frequencies) ** n
@@ -41,7 +41,7 @@ def check_looks_dead(answer):
     )
 
 
-def check_to_look_at(answer):
+def check_to_look_at(answer: object) -> None:
     """``answer(values, wanted, sure)``: latents to look at until one reaches `wanted` with probability `sure`."""
     values = np.array([1.0, 0.95, 0.9, *np.linspace(0.1, 0.8, 37)])
     wanted, sure = 0.9, 0.95
@@ -80,7 +80,7 @@ def check_to_look_at(answer):
     )
 
 
-def check_lean_of(answer):
+def check_lean_of(answer: object) -> None:
     """``answer(p_one, p_two, p_both)``: cosine of the best decoder direction of feature one's latent to feature two."""
     one, two, both = 0.2, 0.1, 0.06
     slope = both / one - (two - both) / (1 - one)

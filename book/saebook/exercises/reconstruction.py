@@ -7,7 +7,7 @@ from saebook.exercises import compare
 from saelite.statistics import summarise
 
 
-def check_loss_recovered(answer):
+def check_loss_recovered(answer: object) -> None:
     """``answer(loss, model, ablated)``: the avoided share of an ablation's damage, from losses in nats."""
     loss, model, ablated = 4.1, 3.6, 8.6
     compare(
@@ -28,7 +28,7 @@ def check_loss_recovered(answer):
     )
 
 
-def check_against_mean(answer):
+def check_against_mean(answer: object) -> None:
     """``answer(recovered, model, zero, mean)``: loss recovered compared with the mean, from that compared with zero."""
     recovered, model, zero, mean = 0.9, 3.6, 11.6, 6.6
     loss = zero - recovered * (zero - model)
@@ -49,7 +49,7 @@ def check_against_mean(answer):
     )
 
 
-def check_one_number(answer):
+def check_one_number(answer: object) -> None:
     """``answer(saved, lost)``: loss recovered over many texts, from sums in nats of each text (n,)."""
     saved, lost = np.array([4.5, 3.4, 5.4, -0.6]), np.array([5.0, 4.0, 6.0, 0.2])
     items = pd.DataFrame({"score": saved / lost, "weight": lost, "item": range(4), "metric": "loss recovered"})

@@ -6,7 +6,7 @@ from torch.nn.functional import normalize
 from saebook.exercises import compare
 
 
-def check_active_per_sample(answer):
+def check_active_per_sample(answer: object) -> None:
     """``answer(pre, k)``: how many latents of each sample BatchTopK keeps, from pre-activations (n, m). Shape (n,)."""
     pre = torch.tensor([[9.0, 8.0, 7.0, 1.0], [3.0, 2.0, 0.5, 0.1], [6.0, 0.4, 0.3, -1.0]])
     k = 2
@@ -35,7 +35,7 @@ def check_active_per_sample(answer):
     )
 
 
-def check_best_of_the_living(answer):
+def check_best_of_the_living(answer: object) -> None:
     """``answer(features, W_dec, fired)``: each feature's (n, d) best cosine to a direction (m, d) that fired."""
     features = normalize(torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [-1.0, -0.2, -0.3]]), dim=1)
     W_dec = torch.tensor([[2.0, 0.1, 0.0], [0.1, 3.0, 0.3], [1.0, 2.0, 0.5], [0.5, 0.5, 1.0], [-1.0, 0.0, 0.0]])

@@ -14,7 +14,7 @@ INTERVALS = [
 ]  # fmt: skip
 
 
-def check_verdict_of(answer):
+def check_verdict_of(answer: object) -> None:
     """``answer(low, high, margin)``: better, worse, equivalent or not told apart, from an interval of a difference."""
 
     def verdicts():
@@ -45,7 +45,7 @@ def check_verdict_of(answer):
     compare(verdicts, (), right, mistakes + _first_wrong(answer, right), said="Right. Only equivalent is a match.")
 
 
-def check_kept_and_picked(answer):
+def check_kept_and_picked(answer: object) -> None:
     """``answer(gaps)``: the largest gap of the best baseline kept for all metrics, and of the nearest one for each."""
     gaps = np.array([[0.40, 0.02, 0.06], [0.04, 0.08, 0.30], [0.25, 0.12, 0.01]])
     kept, picked = gaps.max(axis=1).min(), gaps.min(axis=0).max()
@@ -76,7 +76,7 @@ def check_kept_and_picked(answer):
     )
 
 
-def check_paired_interval(answer):
+def check_paired_interval(answer: object) -> None:
     """``answer(ours, theirs)``: 95% interval (low, high) of the mean difference of two SAEs on the same items (n,)."""
     rng = np.random.default_rng(3)
     easy = 200 * _standard(rng.normal(size=80))  # how easy an item is, for either SAE

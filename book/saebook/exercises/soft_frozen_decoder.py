@@ -7,7 +7,7 @@ from saebook.exercises import compare
 from saelite.baselines import project_to_cone
 
 
-def check_held_back(answer):
+def check_held_back(answer: object) -> None:
     """``answer(cosines, fires, tau)``: of the latents that fire, the share that lies on the edge of its cone."""
     tau = 0.8
     cosines = torch.tensor([0.8, 0.9, 0.8, 0.8, 1.0, 0.8005, 1.0, 0.95, 0.8002, 0.99])
@@ -29,7 +29,7 @@ def check_held_back(answer):
     )
 
 
-def check_nearest_in_cone(answer):
+def check_nearest_in_cone(answer: object) -> None:
     """``answer(vectors, starts, tau)``: for every row the unit vector with cosine of at least tau to its start."""
     tau = 0.8
     starts = normalize(torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]), dim=1)

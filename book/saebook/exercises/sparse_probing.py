@@ -20,7 +20,7 @@ CODES = np.array(
 )
 
 
-def check_most_different(answer):
+def check_most_different(answer: object) -> None:
     """``answer(codes, is_yes, k)``: the k latents (columns) whose means differ most between two sets of texts."""
     k = 3
     yes, no = CODES[IS_YES], CODES[~IS_YES]
@@ -56,7 +56,7 @@ def check_most_different(answer):
     )
 
 
-def check_honest_accuracy(answer):
+def check_honest_accuracy(answer: object) -> None:
     """``answer(train, train_is, test, test_is)``: test accuracy of the latent that differs most in training."""
     rng = np.random.default_rng(66)
     train_is, test_is = np.arange(24) < 12, np.arange(16) < 8

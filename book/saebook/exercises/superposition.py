@@ -8,7 +8,7 @@ from torch.nn.functional import normalize, relu
 from saebook.exercises import compare
 
 
-def check_share_explained(answer):
+def check_share_explained(answer: object) -> None:
     """``answer(x, x_hat)``: explained variance of activations (n, d) by their reconstruction (n, d), one number."""
     x = torch.tensor([[1.0, 10.0], [2.0, 14.0], [6.0, 12.0], [4.0, 17.0]])
     x_hat = torch.tensor([[1.5, 11.0], [3.0, 13.0], [6.0, 13.0], [5.0, 16.5]])
@@ -46,7 +46,7 @@ def check_share_explained(answer):
     )
 
 
-def check_encode(answer):
+def check_encode(answer: object) -> None:
     """``answer(x, directions, k)``: the code (n, m) of activations (n, d): each sample's k largest positive matches."""
     x = torch.tensor([[3.0, 1.0], [-0.5, -0.4], [0.5, 0.45]])
     directions = normalize(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [-1.0, 0.2]]), dim=1)
@@ -86,7 +86,7 @@ def check_encode(answer):
     )
 
 
-def check_found_by_luck(answer):
+def check_found_by_luck(answer: object) -> None:
     """``answer(n, bar)``: the chance that one of n random directions in the plane is within bar of a feature."""
     n, bar = 4, 0.9
     near = math.acos(bar) / math.pi

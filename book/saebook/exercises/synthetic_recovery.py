@@ -10,7 +10,7 @@ from saelite.metrics import explained_variance
 from saelite.sae import SAE
 
 
-def check_by_occurrence(answer):
+def check_by_occurrence(answer: object) -> None:
     """``answer(best, probabilities, bar)``: the share of all occurrences of features that belong to recovered ones."""
     best = torch.tensor([0.95, 0.30, 0.85, 0.50, 0.40], dtype=torch.float64)
     probabilities = torch.tensor([0.40, 0.20, 0.10, 0.05, 0.01], dtype=torch.float64)
@@ -40,7 +40,7 @@ def check_by_occurrence(answer):
     )
 
 
-def check_perfect_and_empty(answer):
+def check_perfect_and_empty(answer: object) -> None:
     """``answer(d_in)``: directions (m, d_in) under which a TopK SAE with k = d_in loses nothing of any activation."""
     d_in = 3
     x = torch.randn(200, d_in, generator=torch.Generator().manual_seed(0)) + 0.5

@@ -5,7 +5,7 @@ import numpy as np
 from saebook.exercises import compare
 
 
-def check_chance_of(answer):
+def check_chance_of(answer: object) -> None:
     """``answer(counts)``: share of pairs of images that have the same label, from how many images each label has."""
     counts = np.array([7, 3, 2])
     n = counts.sum()
@@ -39,7 +39,7 @@ def check_chance_of(answer):
     )
 
 
-def check_like_for_like(answer):
+def check_like_for_like(answer: object) -> None:
     """``answer(scores, groups, trained_scores, trained_groups)``: mean difference between latents of like frequency."""
     groups, trained_groups = np.repeat([0, 1, 2], [6, 3, 1]), np.repeat([1, 2, 3], [2, 5, 4])
     scores = np.array([0.20, 0.25, 0.15, 0.20, 0.30, 0.10, 0.35, 0.25, 0.30, 0.55])
@@ -81,7 +81,7 @@ def check_like_for_like(answer):
     )
 
 
-def check_above_chance(answer):
+def check_above_chance(answer: object) -> None:
     """``answer(scores, by_chance, rate)``: how many latents are above chance, by Benjamini and Hochberg."""
     scores, by_chance, rate = _latents_and_chance()
     p = _p_values(scores, by_chance)
