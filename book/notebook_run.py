@@ -246,18 +246,10 @@ class Run:
             reason = " ".join(self.outcome[1].split())
             raise NotebookFailed(f"{self.notebook.stem} failed in {where}: {reason}. Half-executed copy: {self.failed}")
         os.replace(self.unfinished, self.out / self.notebook.name)
-        about = {
-            "notebook": self.notebook.stem,
-            "key": self.key,
-            "parameters": self.parameters,
-            "wall_seconds": round(self.progress.seconds(), 1),
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "machine": machine(),
-            "threads": self.threads,
-            "executed": file_hash(self.out / self.notebook.name),
-            "results": {name: file_hash(self.results / name) for name in names},
-        }
-        write_atomically(json.dumps(about, indent=2) + "\n", self.out / f"{self.notebook.stem}.run.json")
+        seconds = self.progress.seconds()
+        write_record(
+            self.notebook, self.parameters, self.key, self.out, self.results, names, seconds, threads=self.threads
+        )
 
 
 def moved(leaves: Path, results: Path) -> list[str]:
@@ -268,3 +260,28 @@ def moved(leaves: Path, results: Path) -> list[str]:
         os.replace(leaves / name, results / name)
     shutil.rmtree(leaves)
     return [name.as_posix() for name in names]
+
+
+def write_record(
+    notebook: Path,
+    parameters: dict[str, Any],
+    key: str,
+    out: Path,
+    results: Path,
+    names: list[str],
+    seconds: float,
+    threads: int,
+) -> None:
+    """Write down how the notebook that lies executed in `out`, and the files that it left in `results`, were made."""
+    about = {
+        "notebook": notebook.stem,
+        "key": key,
+        "parameters": parameters,
+        "wall_seconds": round(seconds, 1),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "threads": threads,
+        "executed": file_hash(out / notebook.name),
+        "results": {name: file_hash(results / name) for name in names},
+    }
+    write_atomically(json.dumps(about, indent=2) + "\n", out / f"{notebook.stem}.run.json")
