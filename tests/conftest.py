@@ -1,10 +1,18 @@
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import axe_playwright_python
+import filelock
 import pytest
 from playwright.sync_api import sync_playwright
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several, so torch, which is not imported yet, takes one core
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from quick_notebooks import QUICK, ROOT, SECRETS, Keeper, hand_over, shared_folder
 
 WIDTHS = {"desktop": 1280, "phone": 390}
 # The browser's own housekeeping is no request of the page.
@@ -12,10 +20,33 @@ QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 QUIET += ["--disable-component-update", "--disable-sync"]
 
 
+def pytest_configure(config):
+    if config.option.nbmake:
+        config.pluginmanager.register(Keeper())
+
+
+def pytest_collection_modifyitems(items):
+    """Put the long and the needed first, the small last; with pytest-xdist, keep a file together for its fixtures.
+
+    The notebooks come first, since the book is built from them. The pages of the book come last, each by itself.
+    """
+
+    def place(item):
+        of_the_book = "site" in getattr(item, "fixturenames", ())
+        return 0 if hasattr(item, "nbmake") else 2 if of_the_book and item.name != "test_the_book_is_built" else 1
+
+    items.sort(key=place)
+    for item in items:
+        if place(item) == 1:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 @pytest.fixture(scope="session")
-def converted_models(tmp_path_factory):
+def converted_models(request):
     """One place for converted models: the embedded one takes half a minute to convert."""
-    return tmp_path_factory.mktemp("models")
+    models = shared_folder(request.config) / "models"
+    models.mkdir(exist_ok=True)
+    return models
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +55,25 @@ def own_cache(tmp_path_factory, monkeypatch, converted_models):
     cache = tmp_path_factory.mktemp("cache")
     (cache / "models").symlink_to(converted_models)
     monkeypatch.setenv("SAELITE_CACHE", str(cache))
+
+
+@pytest.fixture(scope="session")
+def site(request):
+    """The book at quick parameters, of the notebooks that nbmake has executed; it executes those that are missing.
+
+    Or what SAELITE_SITE names, such as the `_build/html` of `make book`.
+    """
+    if "SAELITE_SITE" in os.environ:
+        return Path(os.environ["SAELITE_SITE"]).resolve()
+    shared = shared_folder(request.config)
+    out = shared / "book"
+    with filelock.FileLock(shared / "book.lock"):
+        if not (out / "html.key").is_file():  # written when it is whole
+            hand_over(shared, out / "stage")
+            command = [sys.executable, ROOT / "book" / "build.py", "-f", QUICK, "--out", out]
+            built = subprocess.run(command, capture_output=True, text=True, env=os.environ | SECRETS)
+            assert built.returncode == 0, built.stdout + built.stderr
+    return out / "html"
 
 
 @pytest.fixture(scope="session")

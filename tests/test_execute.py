@@ -204,13 +204,49 @@ def test_runs_again_when_and_only_when_something_changed(project, capsys):
         assert which_ran("02_b") == ["02_b"]
     assert which_ran() == ["01_a"]
     result.unlink()
-    assert which_ran() == ["01_a"]  # the file comes back as it was, so what follows it stands
+    assert which_ran() == ["01_a"]
     assert result.read_text() == "a"
     assert which_ran("01_a", "-p", "name", "z") == ["01_a"]
     assert result.read_text() == "z"
-    assert which_ran("02_b") == ["02_b"]  # it may have read what 01_a left
+    assert which_ran("02_b") == []
     (project / "out" / "02_b.ipynb").unlink()
     assert which_ran("02_b") == ["02_b"]
+
+
+SIDE_BY_SIDE = """\
+import os, pathlib, time
+kept = pathlib.Path(os.environ["SAELITE_RESULTS"], name)
+kept.write_text(name)
+others = kept.parent.parent
+while len(list(others.glob(".*.results/*"))) < 2:
+    time.sleep(0.05)
+print(os.environ["OMP_NUM_THREADS"])"""
+
+
+def test_side_by_side_each_notebook_keeps_its_own_files_and_its_threads(project, monkeypatch):
+    """Each waits until the other has begun."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for stem in ("01_a", "02_b"):
+        write_notebook(project / "notebooks" / f"{stem}.ipynb", f"name = '{stem}'\n{SIDE_BY_SIDE}")
+    assert run(project, "--at-once", 2) == 0
+    for stem in ("01_a", "02_b"):
+        record = json.loads((project / "out" / f"{stem}.run.json").read_text())
+        assert list(record["results"]) == [stem] and record["threads"] == 1
+        assert (project / "out" / "results" / stem).read_text() == stem
+    assert not list((project / "out").glob(".*.results"))
+
+
+def test_a_failure_stops_the_notebook_beside_it(project, capsys):
+    waits = "import pathlib, time\nwhile not pathlib.Path('../out/.02_b.results/begun').exists():\n    time.sleep(0.05)"
+    begins = "import os, pathlib, time\npathlib.Path(os.environ['SAELITE_RESULTS'], 'begun').touch()\ntime.sleep(600)"
+    write_notebook(project / "notebooks" / "01_a.ipynb", waits, "wrong")
+    write_notebook(project / "notebooks" / "02_b.ipynb", begins)
+    write_notebook(project / "notebooks" / "03_c.ipynb", "print(samples)")
+    assert run(project, "--at-once", 2) == 1
+    told = capsys.readouterr()
+    assert "01_a failed in code cell 3 of 3" in told.err and "02_b: stopped after" in told.out
+    left = {path.name for path in (project / "out").iterdir()} - {execute.LOCK}
+    assert left == {"01_a.failed.ipynb", "results"}
 
 
 def test_a_notebook_that_differs_from_its_source_is_refused(project):
@@ -244,7 +280,7 @@ def test_ctrl_c_ends_tidily_and_says_how_to_resume(tmp_path):
     # a shell that runs the tests in the background has them ignore Ctrl-C, and what they start would inherit that
     heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **heed)
-    while process.poll() is None and not (tmp_path / "out" / "results" / "begun").exists():
+    while process.poll() is None and not list((tmp_path / "out").rglob("begun")):
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     printed, errors = process.communicate(timeout=60)
@@ -295,6 +331,7 @@ def test_the_command_in_the_box_of_a_page_finds_what_the_notebook_reads(project,
     write_notebook(project / "notebooks" / "01_a.ipynb", "print(open('../book/results/table.csv').read(), samples)")
     machine = dict.fromkeys(("cores", "cpu", "system", "python", "torch"), "some")
     record = {"notebook": "01_a", "parameters": {"samples": 7}, "machine": machine, "wall_seconds": 1, "date": "today"}
+    record["threads"] = 1
     page = parameters.box("samples: int = 3  # how many", record, [])
     command = shlex.split(re.search(r"```bash\n.venv/bin/(papermill .*)\n```", page)[1])
     subprocess.run([sys.executable, "-m", *command], cwd=project, check=True, capture_output=True)

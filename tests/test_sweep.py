@@ -284,7 +284,7 @@ def test_a_notebook_depends_on_the_reference_runs_but_a_unit_does_not(project):
     table = project / "book" / "results" / "toy" / "scores.csv"
 
     def keys(**how):
-        return run_records.run_key(notebook, {}, project / "out", **how)
+        return run_records.run_key(notebook, {}, **how)
 
     book, unit = [keys()], [keys(references=False)]
     table.parent.mkdir(parents=True)

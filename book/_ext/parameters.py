@@ -68,9 +68,9 @@ def box(parameters, record, offered):
         "|---|---|---|---|",
         *rows,
         "",
-        f"This page took {took} on {machine['cores']} cores ({machine['cpu']}, {machine['system']}, Python "
-        f"{machine['python']}, torch {machine['torch']}) on {record['date'][:10]}; what earlier pages had made was not "
-        "made again. With another value:",
+        f"This page took {took} on {record['threads']} of {machine['cores']} cores ({machine['cpu']}, "
+        f"{machine['system']}, Python {machine['python']}, torch {machine['torch']}) on {record['date'][:10]}; what "
+        "earlier pages had made was not made again. With another value:",
         "",
         "```bash",
         # papermill runs a notebook in the caller's folder, and ours read `../book/results`
