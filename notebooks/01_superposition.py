@@ -70,7 +70,7 @@ from saelite import arguments, plots
 from saelite.activation_functions import BatchTopK, TopK
 from saelite.evaluations.latents import contexts_html, draw_latents, top_contexts
 from saelite.metrics import best_cosines, evaluate, explained_variance
-from saelite.nulls import nulls
+from saelite.null_models import nulls
 from saelite.reuse import train_or_load
 from saelite.sae import SAE
 from saelite.synthetic import FeatureWorld, constant_probabilities

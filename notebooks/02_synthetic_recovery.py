@@ -58,7 +58,7 @@ from saelite.activation_functions import TopK
 from saelite.grid import architectures_at, fit_and_test
 from saelite.initialisation import iso
 from saelite.metrics import WatchRecovery, best_cosines, explained_variance, recovery
-from saelite.nulls import chance_cosine, nulls, sparse_coding
+from saelite.null_models import chance_cosine, nulls, sparse_coding
 from saelite.sae import SAE
 from saelite.synthetic import FeatureWorld, constant_probabilities, log_uniform_probabilities
 

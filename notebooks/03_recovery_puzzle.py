@@ -79,7 +79,7 @@ from saelite.activation_functions import BatchTopK, JumpReLU, Matryoshka, Relati
 from saelite.baselines import Baseline
 from saelite.initialisation import iso
 from saelite.metrics import WatchRecovery, best_cosines, evaluate, recovery
-from saelite.nulls import chance_cosine
+from saelite.null_models import chance_cosine
 from saelite.reuse import train_or_load
 from saelite.sae import SAE
 from saelite.synthetic import FeatureWorld, constant_probabilities

@@ -53,7 +53,7 @@ from saelite import arguments, plots
 from saelite.grid import architectures_at, fit_and_test
 from saelite.initialisation import iso
 from saelite.metrics import recovery
-from saelite.nulls import nulls, sparse_coding
+from saelite.null_models import nulls, sparse_coding
 from saelite.synthetic import FeatureWorld, constant_probabilities
 
 plots.style()

@@ -57,7 +57,7 @@ from saelite import plots
 from saelite.baselines import FrozenDecoder
 from saelite.grid import fit_and_test
 from saelite.initialisation import cov
-from saelite.nulls import chance_cosine, nulls
+from saelite.null_models import chance_cosine, nulls
 
 # wrong parameters are refused here, before anything slow runs
 chapter = language_chapter(

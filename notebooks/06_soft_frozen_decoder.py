@@ -64,7 +64,7 @@ from saelite.baselines import SoftFrozenDecoder, project_to_cone
 from saelite.grid import fit_and_test
 from saelite.initialisation import iso
 from saelite.metrics import best_cosines, evaluate
-from saelite.nulls import nulls
+from saelite.null_models import nulls
 
 # wrong parameters are refused here, before anything slow runs
 chapter = language_chapter(

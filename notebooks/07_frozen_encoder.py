@@ -62,7 +62,7 @@ from saelite.baselines import FrozenEncoder
 from saelite.evaluations.latents import draw_latents, top_contexts
 from saelite.grid import fit_and_test
 from saelite.metrics import explained_variance
-from saelite.nulls import nulls
+from saelite.null_models import nulls
 
 # wrong parameters are refused here, before anything slow runs
 chapter = language_chapter(

@@ -53,7 +53,7 @@ from saelite.baselines import FrozenDecoder, FrozenEncoder, SoftFrozenDecoder
 from saelite.grid import architectures_at, fit_and_test
 from saelite.initialisation import iso
 from saelite.metrics import WatchRecovery, best_cosines, recovery
-from saelite.nulls import chance_cosine, nulls
+from saelite.null_models import chance_cosine, nulls
 from saelite.synthetic import FeatureWorld, constant_probabilities, log_uniform_probabilities
 
 plots.style()

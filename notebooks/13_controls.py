@@ -59,7 +59,7 @@ from saelite.data.harvest import harvest
 from saelite.evaluations.autointerp import AutoInterp
 from saelite.evaluations.judges import LexicalJudge
 from saelite.grid import fit_and_test
-from saelite.nulls import nulls, permuted, reinitialised, shared_latents
+from saelite.null_models import nulls, permuted, reinitialised, shared_latents
 from saelite.reuse import over
 from saelite.statistics import contrast, summarise
 

@@ -74,7 +74,7 @@ from saelite.evaluations.reconstruction import RECOVERED_MEAN, RECOVERED_ZERO, R
 from saelite.grid import architectures_at, fit, unmatched
 from saelite.initialisation import iso
 from saelite.metrics import best_cosines, evaluate, explained_variance, matched_cosines, recovery
-from saelite.nulls import nulls
+from saelite.null_models import nulls
 from saelite.reuse import over, references
 from saelite.sae import SAE
 from saelite.statistics import contrast, rescaled, summarise

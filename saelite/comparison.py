@@ -15,7 +15,7 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from saelite import arguments, nulls, plots
+from saelite import arguments, null_models, plots
 from saelite.activation_functions import ActivationFunction
 from saelite.baselines import Baseline, SoftFrozenDecoder
 from saelite.data.batches import Batches, rows
@@ -240,7 +240,7 @@ def judged(
         )[sums["weight"].to_numpy() > 0]
 
     one = saes[trained][0]
-    untrained = [nulls.untrained(fresh(one.activation), sample, one.d_sae, seed=1000 + draw) for draw in range(3)]
+    untrained = [null_models.untrained(fresh(one.activation), sample, one.d_sae, seed=1000 + draw) for draw in range(3)]
     floors = [summarise(items(evaluate(sae, x).error).assign(of="floor"), ["of"]).loc[0] for sae in untrained]
     floor = max(floors, key=lambda row: row["score"])
     found = []

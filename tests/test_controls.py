@@ -7,7 +7,7 @@ from saelite.activation_functions import TopK
 from saelite.data.batches import Batches, rows
 from saelite.data.language_models import fingerprint
 from saelite.initialisation import iso
-from saelite.nulls import permuted, reinitialised, shared_latents
+from saelite.null_models import permuted, reinitialised, shared_latents
 from saelite.reuse import train_or_load
 from saelite.sae import SAE
 

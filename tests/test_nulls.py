@@ -3,7 +3,7 @@ import torch
 
 from saelite.initialisation import iso
 from saelite.metrics import best_cosines, explained_variance
-from saelite.nulls import chance_cosine, nulls, sparse_coding
+from saelite.null_models import chance_cosine, nulls, sparse_coding
 from saelite.synthetic import FeatureWorld, constant_probabilities
 
 

@@ -22,7 +22,7 @@ from saelite.formats import read
 from saelite.grid import architectures_at
 from saelite.initialisation import cov, iso
 from saelite.metrics import best_cosines, evaluate, explained_variance, matched_cosines, recovery
-from saelite.nulls import chance_cosine, nulls, sparse_coding
+from saelite.null_models import chance_cosine, nulls, sparse_coding
 from saelite.sae import SAE
 from saelite.statistics import contrast, rescaled, summarise
 from saelite.storage import cache

@@ -15,7 +15,7 @@ def in_words(table: pd.DataFrame, nulls: pd.DataFrame) -> str:
     table : pandas.DataFrame
         From :func:`saelite.grid.fit_and_test`, with a fully trained SAE for every architecture.
     nulls : pandas.DataFrame
-        From :func:`saelite.nulls.nulls`, on the same held-out activations.
+        From :func:`saelite.null_models.nulls`, on the same held-out activations.
 
     Returns
     -------
