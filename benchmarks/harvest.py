@@ -17,19 +17,18 @@ import numpy as np
 import torch
 
 from saelite.data import harvest as harvesting
-from saelite.data import token_rows
 from saelite.data.corpora import load_texts
-from saelite.data.language_models import load_model, read_layer
+from saelite.data.language_models import language_model, read_layer
 
 
 def padded_batches(lm, texts, order, settings):
     """The inputs that a harvest runs, padded as it pads them."""
-    ids, starts, _ = token_rows.cut_into_rows(lm, texts, order, settings)
-    lengths = np.diff(starts)
-    for group in harvesting.like_lengths(lengths, settings["batch"] * settings["context"]):
+    rows = harvesting.cut_into_rows(lm, texts, order, settings)
+    lengths = np.diff(rows.row_starts)
+    for group in harvesting.batches_of(rows, settings):
         inputs = torch.zeros(len(group), int(lengths[group].max()), dtype=torch.long)
         for place, row in enumerate(group):
-            inputs[place, : lengths[row]] = ids[starts[row] : starts[row + 1]]
+            inputs[place, : lengths[row]] = rows.ids[rows.row_starts[row] : rows.row_starts[row + 1]]
         yield inputs
 
 
@@ -41,7 +40,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
 
-    lm, texts = load_model(options.model), load_texts()
+    lm, texts = language_model(options.model), load_texts()
     order = np.random.default_rng(0).permutation(len(texts))
     settings = {"tokens": options.tokens, "context": 128, "batch": 8, "drop_positions": [0], "row_prefix": []}
     inputs = list(padded_batches(lm, texts, order, settings))

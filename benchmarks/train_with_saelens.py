@@ -18,7 +18,7 @@ from sae_lens.training.sae_trainer import SAETrainer
 
 from saelite.data.corpora import load_texts
 from saelite.data.harvest import harvest
-from saelite.data.language_models import load_model
+from saelite.data.language_models import language_model
 
 LAYER, K, EXPANSION, BATCH = 9, 40, 8, 1024
 
@@ -30,7 +30,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=3, help="passes over them")
     arguments = parser.parse_args()
 
-    store = harvest(load_model("smollm2"), load_texts("wikipedia-en"), layer=LAYER, tokens=arguments.tokens)
+    store = harvest(language_model("smollm2"), load_texts("wikipedia-en"), layer=LAYER, tokens=arguments.tokens)
     batches = store.batches(BATCH, epochs=arguments.epochs)
     size = {"d_in": store.d_in, "d_sae": EXPANSION * store.d_in}
     sae = BatchTopKTrainingSAE(

@@ -18,7 +18,7 @@ from saelite.checking import foreign_sae, report
 from saelite.checking import plan_a_run as planning
 from saelite.data.corpora import load_texts
 from saelite.data.harvest import harvest
-from saelite.data.language_models import SITES, check_layer, load_model, norms_after
+from saelite.data.language_models import SITES, check_layer, language_model, norms_after
 from saelite.evaluations.scorecard import scorecard
 from saelite.formats import read
 from saelite.grid import fit
@@ -35,7 +35,7 @@ def check(options):
     arguments.between(0, 1e9, minutes=options.minutes)
     sae, about = read(options.checkpoint)
     foreign_sae.rescale(sae, options.scale)
-    lm, corpus = load_model(options.model), load_texts(options.texts)
+    lm, corpus = language_model(options.model), load_texts(options.texts)
     check_layer(lm, options.layer, options.site)
     notes = foreign_sae.at_odds(
         sae, about, model=options.model, layer=options.layer, d_model=lm.d_model, site=options.site,

@@ -136,18 +136,17 @@ class Switch:
     def patch(self):
         from saelite import checkpoints, training
         from saelite.data import harvest as harvesting
-        from saelite.data import stream, vision_models
+        from saelite.data import store, stream, vision_models
         from saelite.evaluations import editing
 
         for module, name in (
             (harvesting, "tqdm"),  # the language model begins to run
-            (harvesting, "ActivationStore"),  # or what it gave is in the cache
+            (store, "ActivationStore"),  # or what it gave is in the cache
             (stream.StreamedActivations, "_fill"),
             (training._Run, "step"),  # training begins
             (checkpoints, "read"),  # or the SAE is in the cache
             (editing.Editing, "_learn"),  # masks
             (vision_models, "tqdm"),
-            (vision_models, "ActivationStore"),
         ):
             setattr(module, name, self._guarded(getattr(module, name)))
 
@@ -166,7 +165,7 @@ def load_once():
     from saelite.data import harvest as harvesting
 
     for module, name in (
-        (language_models, "load_model"),
+        (language_models, "language_model"),
         (corpora, "load_texts"),
         (harvesting, "fingerprint"),
         (harvesting, "hash_texts"),

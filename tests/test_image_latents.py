@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from saelite.data.vision_models import VisionModel, harvest_images
 from saelite.evaluations.image_latents import at_percentiles, draw_rare, gallery, image_peaks, pictures, pictures_html
@@ -53,12 +54,9 @@ def world():
         features=datasets.Features({"image": datasets.Image(), "label": TEXT, "name": TEXT, "credit": TEXT}),
     )
 
-    def prepare(some):
-        return torch.stack([torch.from_numpy(np.array(one)).permute(2, 0, 1) / 255 for one in some])
-
+    processor = CLIPImageProcessorPil(do_resize=False, do_center_crop=False, image_mean=[0.0] * 3, image_std=[1.0] * 3)
     pool = nn.AvgPool2d(8)
-    preparation = {"mean": [0.0] * 3, "std": [1.0] * 3}
-    vm = VisionModel(nn.Sequential(pool), prepare, preparation, [pool], "colours", torch.device("cpu"))
+    vm = VisionModel(nn.Sequential(pool), processor, [pool], "colours", torch.device("cpu"))
     return vm, images, harvest_images(vm, images, layer=0, progress=False)
 
 

@@ -68,8 +68,8 @@ def test_other_columns_and_sets_that_are_streamed(coloured, monkeypatch, limit):
     source = source.rename_columns({"image": "picture", "label": "kind"})
     source.info.license = "CC BY 4.0"
 
-    def hub(name, config, split, streaming):
-        assert (name, config, split, streaming) == ("owner/set", "small", "test", limit is not None)
+    def hub(path, name, split, streaming=False):
+        assert (path, name, split, streaming) == ("owner/set", "small", "test", limit is not None)
         if not streaming:
             return source
         stream = source.to_iterable_dataset()

@@ -23,8 +23,8 @@ from saelite.data.language_models import (
     LanguageModel,
     check_layer,
     fingerprint,
+    language_model,
     layers,
-    load_model,
     norms_after,
     read_input,
     read_layer,
@@ -159,7 +159,7 @@ def test_a_folder_is_loaded_in_the_type_and_on_the_device_that_are_asked_for(tmp
     made = tiny_model()
     made.model.save_pretrained(tmp_path)
     made.tokenizer.save_pretrained(tmp_path)
-    lm = load_model(str(tmp_path), device="cpu", dtype=dtype)
+    lm = language_model(str(tmp_path), device="cpu", dtype=dtype)
     assert lm.dtype == getattr(torch, dtype) and {p.dtype for p in lm.model.parameters()} == {lm.dtype}
     assert {p.device for p in lm.model.parameters()} == {torch.device("cpu")}
     for site in SITES:
@@ -210,7 +210,7 @@ def test_fingerprint_tells_models_apart_and_not_copies():
 
 
 def test_embedded_model_loads_and_speaks_english():
-    lm = load_model("smollm2", device="cpu")
+    lm = language_model("smollm2", device="cpu")
     assert (lm.n_layers, lm.d_model, lm.name) == (30, 576, "smollm2")
     assert lm.dtype == next(lm.model.parameters()).dtype and lm.device == torch.device("cpu")
     text = "The Eiffel Tower is a wrought-iron lattice tower on the Champ de Mars in Paris, France."
@@ -222,7 +222,7 @@ def test_embedded_model_loads_and_speaks_english():
 
 def test_head_reads_the_last_position_without_gaps():
     """Else torch copies the head's weights for every row, and a prompt costs seven times as much."""
-    lm, found = load_model("smollm2", device="cpu"), []
+    lm, found = language_model("smollm2", device="cpu"), []
     lm.model.get_output_embeddings().register_forward_hook(lambda module, inputs, out: found.append(inputs[0]))
     ids = torch.arange(12).reshape(3, 4)
     with torch.no_grad():
@@ -235,13 +235,13 @@ def test_unknown_model_is_named_with_the_mend(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     for name in ("no-such/model", str(tmp_path)):
         with pytest.raises(ValueError, match=f"'{name}' cannot be loaded: give 'smollm2'"):
-            load_model(name)
+            language_model(name)
 
 
 @pytest.mark.parametrize("dtype", ["int8", "bf16", torch.int64, 16])
 def test_dtype_must_be_a_floating_type(dtype):
     with pytest.raises(ValueError, match="floating type"):
-        load_model("smollm2", dtype=dtype)
+        language_model("smollm2", dtype=dtype)
 
 
 def test_missing_package_says_how_to_get_it(monkeypatch):

@@ -26,7 +26,7 @@ def sparse_and_in_chunks(monkeypatch):
 
 
 def candidates_in(dtype, monkeypatch):
-    monkeypatch.setattr(pre_activations, "_fast_dtype", lambda: dtype)
+    monkeypatch.setattr(pre_activations, "bfloat16_is_faster", lambda: dtype == torch.bfloat16)
 
 
 def batch_of(seed, batch=150, d_in=9, scale=1.0):

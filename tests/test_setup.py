@@ -15,7 +15,7 @@ def loaded(monkeypatch):
     """The tiny model under any name; a list of what was loaded, in order."""
     found = []
     texts = datasets.Dataset.from_dict({"text": tiny_texts()})
-    monkeypatch.setattr(setup, "load_model", lambda name: found.append(name) or tiny_model())
+    monkeypatch.setattr(setup, "language_model", lambda name: found.append(name) or tiny_model())
     monkeypatch.setattr(setup, "load_texts", lambda name, **how: found.append(name) or texts)
     return found
 

@@ -107,7 +107,7 @@ def test_gradients_flow_to_what_stands_in(lm):
 
 def test_inside_a_block_its_input_is_needed(lm):
     for before in (None, torch.zeros(1, 3, 16)):
-        with pytest.raises(ValueError, match=r"`before` is needed, the input of block 1 .*\(1, 2, 16\)"):
+        with pytest.raises(ValueError, match=r"needs `before`, the input of block 1 .*\(1, 2, 16\)"):
             run_from(lm, torch.zeros(1, 2, 16), 1, site="mlp", before=before)
 
 

@@ -6,13 +6,14 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from saebook.activations import training_data
 from tiny import tiny_model, tiny_texts
 
 from saelite.activation_functions import TopK
 from saelite.data import stream
 from saelite.data.corpora import load_texts
 from saelite.data.language_models import SITES, read_layer
-from saelite.data.stream import StreamedActivations, training_data
+from saelite.data.stream import StreamedActivations
 from saelite.reuse import train_or_load
 from saelite.sae import SAE
 from saelite.training import train
@@ -77,7 +78,7 @@ def test_a_batch_follows_from_the_settings_and_its_number_alone():
 
 def test_in_order_each_text_is_run_once(monkeypatch):
     runs = []
-    monkeypatch.setattr(stream, "run_rows", lambda *args, run=stream.run_rows: runs.append(args[3]) or run(*args))
+    monkeypatch.setattr(stream, "run_rows", lambda *args, run=stream.run_rows: runs.append(args[2]) or run(*args))
     batches = streamed(as_stream())
     list(batches)
     once, rows = len(runs), sum(map(len, runs))
@@ -117,7 +118,7 @@ def test_another_tokenizer_is_another_key():
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
 def test_a_read_that_was_stopped_leaves_nothing_out(error, monkeypatch):
-    whole, stopped, tokenised = list(streamed(as_stream())), streamed(as_stream()), stream._tokenised
+    whole, stopped, tokenised = list(streamed(as_stream())), streamed(as_stream()), stream.tokenised
     stopped[0]
 
     def failing(*args):
@@ -126,11 +127,11 @@ def test_a_read_that_was_stopped_leaves_nothing_out(error, monkeypatch):
                 raise error
             yield pair
 
-    monkeypatch.setattr(stream, "_tokenised", failing)
+    monkeypatch.setattr(stream, "tokenised", failing)
     stopped._rows = None  # so that it reads anew, through what fails
     with pytest.raises(error):
         stopped[14]
-    monkeypatch.setattr(stream, "_tokenised", tokenised)
+    monkeypatch.setattr(stream, "tokenised", tokenised)
     assert all(torch.equal(batch, same) for batch, same in zip(stopped, whole, strict=True))
 
 

@@ -93,7 +93,7 @@ def test_every_block_equals_the_whole_pass_without_the_class_token(saved, kind):
 def test_embedded_model_knows_photographs(embedded):
     photos = load_images("photos")
     with torch.no_grad():
-        answers = embedded.model(embedded.prepare([photo.convert("RGB") for photo in photos["image"]])).argmax(dim=1)
+        answers = embedded.model(embedded.prepare(photos["image"][:])).argmax(dim=1)
     assert sum(int(label) == answer for label, answer in zip(photos["label"], answers.tolist(), strict=True)) >= 15
 
 
@@ -170,7 +170,7 @@ def test_fingerprint_tells_weights_apart(saved):
 def test_harvest_keeps_every_place_of_every_image_and_splits_by_image(saved):
     vm, images = load_vision_model(saved("clip"), device="cpu"), load_images("digits", limit=11)
     store = harvest_images(vm, images, layer=1, held_out=0.4, progress=False)
-    pixels = vm.prepare([picture.convert("RGB") for picture in images["image"]])
+    pixels = vm.prepare(images["image"][:])
     expected = read_places(vm, pixels, 1)[0].flatten(0, 1)
     torch.testing.assert_close(store[:], expected, rtol=1e-3, atol=1e-3)  # float16
     assert store.documents.tolist() == [image for image in range(11) for _ in range(16)]
@@ -179,7 +179,7 @@ def test_harvest_keeps_every_place_of_every_image_and_splits_by_image(saved):
     again = harvest_images(vm, images, layer=1, held_out=0.4, progress=False)
     other = harvest_images(vm, images.select(range(10)), layer=1, held_out=0.4, progress=False)
     assert again.folder == store.folder != other.folder
-    assert store.batches(16).store._range == store.train._range  # nothing held out is trained on
+    assert store.batches(16).rows._range == store.train._range  # nothing held out is trained on
 
 
 def test_harvest_refuses_what_cannot_be_split(saved):

@@ -10,14 +10,15 @@ import datasets
 import pandas as pd
 from IPython.display import HTML, Markdown, display
 
+from saebook.activations import training_data
 from saebook.tables import show
 from saelite import arguments, plots
 from saelite.activation_functions import ActivationFunction
 from saelite.data.batches import Batches
 from saelite.data.corpora import CREDITS, load_texts
-from saelite.data.language_models import LanguageModel, check_layer, load_model
+from saelite.data.language_models import LanguageModel, check_layer, language_model
 from saelite.data.store import ActivationStore
-from saelite.data.stream import StreamedActivations, training_data
+from saelite.data.stream import StreamedActivations
 from saelite.evaluations.latents import contexts_html, draw_latents, top_contexts
 from saelite.grid import architectures_at, fit, papers_grid
 from saelite.sae import SAE
@@ -90,9 +91,9 @@ def language_chapter(
     Parameters
     ----------
     model, texts
-        As in :func:`saelite.data.language_models.load_model` and :func:`saelite.data.corpora.load_texts`.
+        As in :func:`saelite.data.language_models.language_model` and :func:`saelite.data.corpora.load_texts`.
     layer, site, tokens, train_tokens, harvest_context, batch_size, epochs
-        As in :func:`saelite.data.stream.training_data`; ``harvest_context`` is its ``context``.
+        As in :func:`saebook.activations.training_data`; ``harvest_context`` is its ``context``.
     documents : int
         Texts to take from the start of the set; 0: all.
     expansion : int
@@ -112,7 +113,7 @@ def language_chapter(
     plots.style()
     arguments.training(tokens=tokens, train_tokens=train_tokens, batch_size=batch_size, epochs=epochs, lr=lr, seed=seed)
     arguments.whole(0, documents=documents)
-    lm = load_model(model)
+    lm = language_model(model)
     check_layer(lm, layer, site, harvest_context)
     d_sae = expansion * lm.d_model
     activations = [] if architectures is None else architectures_at(l0, architectures, d_sae)

@@ -16,7 +16,8 @@ from huggingface_hub.errors import HFValidationError
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from saelite import arguments
-from saelite.data.language_models import SMOLLM2_FILE, check_layer_of, layers, smollm2_source
+from saelite.data.language_models import SMOLLM2_FILE, SMOLLM2_PACKAGE, LanguageModel, check_layer, layers
+from saelite.data.sources import package_path
 from saelite.data.stream import BUFFER
 from saelite.storage import cache
 
@@ -70,9 +71,9 @@ def plan(
         raise ValueError(f"dtype={dtype!r} is not a floating type: give 'float32', 'bfloat16' or 'float16'.")
     with torch.device("meta"):
         shell = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype), trust_remote_code=False)
-    text = config.get_text_config()
-    check_layer_of(shell, model, layer, site)
-    d_in, blocks = text.hidden_size, layers(shell)
+    text, blocks = config.get_text_config(), layers(shell)
+    d_in = text.hidden_size
+    check_layer(LanguageModel(shell, None, model, shell.device, shell.dtype, len(blocks), d_in), layer, site)
     if tflops is not None and not tflops > 0:
         raise ValueError(f"tflops={tflops} must be above 0.")
     if min(tokens, expansion, l0, batch_size, epochs, harvest_context) < 1 or train_tokens < 0 or not architectures:
@@ -181,7 +182,8 @@ def configuration(model):
         return AutoConfig.for_model(**settings), known[model]["source"]
     try:
         if model == "smollm2":
-            return AutoConfig.from_pretrained(smollm2_source(), gguf_file=SMOLLM2_FILE), "its package"
+            package = package_path(SMOLLM2_PACKAGE, what="The embedded model")
+            return AutoConfig.from_pretrained(package, gguf_file=SMOLLM2_FILE), "its package"
         folder = Path(model).expanduser()
         source = str(folder) if folder.is_dir() else model
         found = AutoConfig.from_pretrained(source, trust_remote_code=False)

@@ -51,7 +51,7 @@ class Rows:
     def __len__(self) -> int:
         return len(self.array)
 
-    def __getitem__(self, which) -> torch.Tensor:
+    def __getitem__(self, which: slice | Sequence[int] | np.ndarray) -> torch.Tensor:
         """Return the rows of a slice, or of a list or array of numbers, as float32. Shape (n, d_in)."""
         if isinstance(self.array, torch.Tensor):
             which = torch.from_numpy(which) if isinstance(which, np.ndarray) else which
@@ -106,7 +106,7 @@ class Batches(Sequence):
         If there are fewer rows than one batch takes.
     """
 
-    def __init__(self, rows, batch_size: int, epochs: int = 1, seed: int = 0) -> None:
+    def __init__(self, rows: Any, batch_size: int, epochs: int = 1, seed: int = 0) -> None:
         arguments.whole(1, batch_size=batch_size, epochs=epochs)
         arguments.whole(0, arguments.LARGEST_SEED, seed=seed)
         if len(rows) < batch_size:
@@ -137,7 +137,7 @@ class Batches(Sequence):
         return self.rows.settings | {"batch_size": self.batch_size, "epochs": self.epochs, "seed": self.seed}
 
 
-def rows(data) -> Any:
+def rows(data: Any) -> Any:
     """Activations as rows: ``len(rows)``, ``rows.d_in``, and float32 tensors ``rows[i:j]`` of shape (n, d_in).
 
     Parameters
@@ -174,7 +174,7 @@ def rows(data) -> Any:
     return Rows(torch.cat(parts))
 
 
-def batches(data, batch_size: int = 1024, epochs: int = 1, seed: int = 0) -> Sequence | Iterable[torch.Tensor]:
+def batches(data: Any, batch_size: int = 1024, epochs: int = 1, seed: int = 0) -> Sequence | Iterable[torch.Tensor]:
     """Batches to train on. What comes in batches already is taken as it comes; all else is shuffled.
 
     Parameters
@@ -195,19 +195,19 @@ def batches(data, batch_size: int = 1024, epochs: int = 1, seed: int = 0) -> Seq
     return (_Numbered if numbered else _Sized if isinstance(data, Sized) else _Stream)(data)
 
 
-def is_rows(data) -> bool:
+def is_rows(data: Any) -> bool:
     """Whether `data` gives rows by number already, as :class:`Rows` and an ActivationStore do."""
     return all(hasattr(data, name) for name in ("d_in", "settings", "part", "__getitem__"))
 
 
-def each_batch(data) -> Iterator[torch.Tensor]:
+def each_batch(data: Any) -> Iterator[torch.Tensor]:
     """Every batch of an iterable as a tensor (n, d_in) of floating type, or an error that names what was given."""
     _refuse_others(data)
     for number, batch in enumerate(data):
         yield one_batch(batch, number)
 
 
-def one_batch(batch, number: int = 0) -> torch.Tensor:
+def one_batch(batch: Any, number: int = 0) -> torch.Tensor:
     """A batch as a tensor (n, d_in) of floating type; a DataLoader's tuple of one tensor is that tensor."""
     if isinstance(batch, tuple | list) and len(batch) == 1:
         (batch,) = batch

@@ -1,8 +1,4 @@
-"""Activations of a language model, harvested once: run the model up to a layer and keep on disk what is there.
-
-Asking again opens the finished store (`saelite.data.store`). What a row of text is, and which positions of it are
-dropped, is told in `saelite.data.token_rows`.
-"""
+"""Activations of a language model, harvested once: run it up to a layer and keep on disk what is there."""
 
 import json
 import os
@@ -14,32 +10,24 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-import safetensors.torch
+import safetensors
 import torch
 import transformers
 from tqdm import tqdm
 
+from saelite import arguments
 from saelite.data.language_models import SITES, LanguageModel, check_layer, fingerprint, read_layer, site_of
-from saelite.data.store import ActivationStore
-from saelite.data.token_rows import (
-    cut_into_rows,
-    first_activations,
-    hash_texts,
-    kept_positions,
-    kept_upto,
-    short_hash,
-    tokenise,
-)
-from saelite.storage import cache, files
+from saelite.data.store import ActivationStore, mapped, open_or_make
+from saelite.data.token_rows import Texts, TokenRows, cut_into_rows, hash_texts, hash_tokenizer, kept_upto
+from saelite.storage import files
 
 FORMAT = 1  # of a store; part of its key
 CHECKPOINT_SECONDS = 5.0
-ACTIVATIONS = "a store of activations"  # in messages
 
 
 def harvest(
     lm: LanguageModel,
-    texts,
+    texts: Texts,
     *,
     layer: int,
     tokens: int,
@@ -49,17 +37,17 @@ def harvest(
     drop_positions: Iterable[int] = (0,),
     seed: int | None = 0,
     progress: bool = True,
-    folder=None,
+    folder: Path | str | None = None,
 ) -> ActivationStore:
     """Run a model up to a layer over a text set and keep what it holds there on disk.
 
-    Asked again with the same settings, it opens the finished store. A run that is killed goes on where it was when it
-    is asked again; a second process that asks for the same store meanwhile waits for the first.
+    Asked again with the same settings, it opens the finished store, or goes on where a killed run stopped. A second
+    process that asks meanwhile waits. Rows of text are as in :mod:`saelite.data.token_rows`.
 
     Parameters
     ----------
     lm : LanguageModel
-        The model, from `load_model`.
+        From :func:`saelite.data.language_models.language_model`.
     texts : datasets.Dataset or list of str
         A data set with a ``text`` column, such as `load_texts` gives, or the texts themselves.
     layer : int
@@ -67,13 +55,12 @@ def harvest(
     tokens : int
         Number of activations to keep, after positions are dropped; exactly so many are kept.
     site : str
-        What of that block: ``"residual"``, the residual stream after it, or the output of its ``"mlp"`` or its
-        ``"attention"``; see :func:`saelite.data.language_models.module_at`.
+        ``"residual"``, the residual stream after that block, or the output of its ``"mlp"`` or its ``"attention"``;
+        see :func:`saelite.data.language_models.module_at`.
     context : int
         Longest row, in tokens (BOS included).
     batch : int
-        Full rows that run together; of shorter rows, as many more as make the same number of tokens. Part of the key,
-        since arithmetic depends on it in the last digit.
+        Full rows that run together, or as many tokens in shorter ones. The last digit of an activation depends on it.
     drop_positions : iterable of int
         Positions in a row that are not kept, counted from 0.
     seed : int or None
@@ -86,52 +73,50 @@ def harvest(
     Returns
     -------
     ActivationStore
-        The activations with their tokens. They are kept in 16 bits: bfloat16, unchanged, from a model that runs in
-        it; else float16, whose rounding (1 part in 2,000) is far below any reconstruction error.
+        In 16 bits: bfloat16 from a model that runs in it; else float16, whose rounding (1 part in 2,000) is far below
+        any reconstruction error.
 
     Raises
     ------
-    ValueError
-        If a setting is out of range, the texts hold too few tokens, or an activation is NaN, infinite or too large
-        for float16.
-    TypeError
-        If `texts` is neither a data set with a ``text`` column nor a list of strings.
+    ValueError, TypeError
+        If a setting is out of range, `texts` are too short or no texts, or an activation is not finite in 16 bits.
     OSError
         If the disk has no room for the store. What was harvested so far is kept for the next attempt.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from transformers import ByT5Tokenizer, LlamaConfig, LlamaForCausalLM
+    >>> config = LlamaConfig(vocab_size=384, hidden_size=16, num_hidden_layers=2, num_attention_heads=2)
+    >>> cpu, model = torch.device("cpu"), LlamaForCausalLM(config)
+    >>> lm = LanguageModel(model, ByT5Tokenizer(), "tiny", cpu, torch.float32, n_layers=2, d_model=16)
+    >>> store = harvest(lm, ["Some texts.", "As many as you like."], layer=1, tokens=20, folder=tempfile.mkdtemp())
+    >>> store[:5].shape
+    torch.Size([5, 16])
     """
-    settings = settings_of(lm, layer=layer, site=site, tokens=tokens, context=context, batch=batch,
-                           drop_positions=drop_positions, seed=seed)  # fmt: skip
-    texts_hash, text_count = hash_texts(texts)
-    order = np.arange(text_count) if seed is None else np.random.default_rng(seed).permutation(text_count)
-    settings |= {
-        "format": FORMAT,
-        "texts": texts_hash,
-        "first_tokens": short_hash(json.dumps(tokenise(lm, texts, order[:16])).encode()),  # tells tokenizers apart
-    }
-    root = Path(folder) if folder is not None else cache.folder() / "activations"
-    final = root / cache.key(**settings)
+    settings = settings_of(lm, layer, site, tokens=tokens, context=context, batch=batch, drop_positions=drop_positions)
+    settings |= {"format": FORMAT, "texts": hash_texts(texts), "seed": seed}
+    order = np.arange(len(texts)) if seed is None else np.random.default_rng(seed).permutation(len(texts))
+    settings["first_tokens"] = hash_tokenizer(lm, texts, order)
     info = getattr(texts, "info", None)
     described = {
         "model_name": lm.name,
         "text_set": getattr(info, "description", "") or getattr(info, "dataset_name", None) or "given texts",
         "text_licence": getattr(info, "license", "") or "unknown",
     }
-    with cache.only_maker(final) as missing:
-        if missing:
-            _fill(lm, texts, order, settings, described, final, progress)
-        return ActivationStore(final)
+    return open_or_make(settings, folder, lambda final: _fill(lm, texts, order, settings, described, final, progress))
 
 
-def settings_of(lm: LanguageModel, *, layer, site, tokens, context, batch, drop_positions, seed) -> dict:
-    """What activations follow from but for the texts, checked, as plain JSON values; arguments as in `harvest`."""
+def settings_of(
+    lm: LanguageModel, layer: int, site: str, *, tokens: int, context: int, batch: int, drop_positions: Iterable[int]
+) -> dict:
+    """Return, checked and as JSON values, what activations follow from but for texts and seed; see `harvest`."""
     check_layer(lm, layer, site, context)
     drop_positions = sorted({int(position) for position in drop_positions})
-    if tokens < 1 or batch < 1:
-        raise ValueError(f"tokens={tokens} and batch={batch} must both be at least 1.")
-    if drop_positions and (drop_positions[0] < 0 or drop_positions[-1] >= context):
-        raise ValueError(f"drop_positions={drop_positions} must lie between 0 and context - 1 = {context - 1}.")
-    if len(drop_positions) == context:
-        raise ValueError(f"drop_positions drops all {context} positions of a row: nothing would be kept.")
+    arguments.whole(1, tokens=tokens, batch=batch)
+    if not set(drop_positions) < set(range(context)):
+        must = f"must lie between 0 and context - 1 = {context - 1}, and not be all of these: nothing would be kept"
+        raise ValueError(f"drop_positions={drop_positions} {must}.")
     bos = lm.tokenizer.bos_token_id
     return {
         "model": fingerprint(lm),
@@ -142,7 +127,6 @@ def settings_of(lm: LanguageModel, *, layer, site, tokens, context, batch, drop_
         "context": int(context),
         "batch": int(batch),
         "drop_positions": drop_positions,
-        "seed": seed,
         "computed_in": str(lm.dtype).removeprefix("torch."),
         "stored_in": "bfloat16" if lm.dtype == torch.bfloat16 else "float16",
         "device": lm.device.type,
@@ -151,64 +135,62 @@ def settings_of(lm: LanguageModel, *, layer, site, tokens, context, batch, drop_
     }
 
 
-def _fill(lm, texts, order, settings, described, final: Path, progress: bool) -> None:
+def _fill(
+    lm: LanguageModel, texts: Texts, order: np.ndarray, settings: dict, described: dict, final: Path, progress: bool
+) -> None:
     """Make the store `final`, from its start or from where a killed run left it."""
     # Not an atomic_folder: unlike its temporary folder, this one has a name that a later run finds again.
-    partial = final.with_name(final.name + ".partial")
-    data_file, rows_file, progress_file = (partial / n for n in ("activations.bin", "rows.safetensors", "done.json"))
-    done, checksum = 0, 0  # of the batches done, in their order
-    if progress_file.is_file():
+    partial, width = final.with_name(final.name + ".partial"), lm.d_model * 2
+    data_file, done_file = partial / "activations.bin", partial / "done.json"
+    done, checksum, rows = 0, 0, None  # batches that are done, of what they gave, in their order
+    if done_file.is_file():
         try:
-            done, checksum, ids, row_starts, documents = _taken_up(partial, settings, lm.d_model)
+            done, checksum, rows = _taken_up(partial, settings, width)
         except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
-            words = f"The unfinished activations {final.name} are damaged ({error}): they are made again."
-            warnings.warn(words, stacklevel=3)
-            done, checksum = 0, 0
-    if not done:
-        ids, row_starts, documents = cut_into_rows(lm, texts, order, settings)
+            why = f"The unfinished activations {final.name} are damaged ({error}): they are made again."
+            warnings.warn(why, stacklevel=5)
+    if rows is None:
+        rows = cut_into_rows(lm, texts, order, settings)
         shutil.rmtree(partial, ignore_errors=True)
-        files.need_room(final.parent, settings["tokens"] * lm.d_model * 2 + 4 * len(ids), ACTIVATIONS)
+        files.need_room(final.parent, settings["tokens"] * width + 4 * len(rows.ids), "a store of activations")
         partial.mkdir()
-        rows = {"ids": ids, "row_starts": torch.from_numpy(row_starts), "documents": torch.from_numpy(documents)}
-        with files.atomic_file(rows_file, checksums=True) as temporary:
-            temporary.write_bytes(safetensors.torch.save(rows))
+        with files.atomic_file(partial / "rows.safetensors", checksums=True) as temporary:
+            rows.save(temporary)
         with open(data_file, "wb") as file:
-            file.truncate(settings["tokens"] * lm.d_model * 2)
+            file.truncate(settings["tokens"] * width)
 
-    first = first_activations(row_starts, kept_positions(settings))
-    batches = like_lengths(np.diff(row_starts), settings["batch"] * settings["context"])
-    already = int(sum(first[row + 1] - first[row] for rows in batches[:done] for row in rows))
+    first, batches = rows.first_activations(settings), batches_of(rows, settings)
+    already = int(sum(first[row + 1] - first[row] for some in batches[:done] for row in some))
+    quiet = {} if progress else {"disable": True}  # unset, the variable TQDM_DISABLE has a say
+    bar = tqdm(total=settings["tokens"], initial=already, unit=" tokens", desc=f"layer {settings['layer']}", **quiet)
+    last_checkpoint = time.monotonic()
     # Plain writes, not a memory map: on a full disk they raise an error where a map would kill the process.
-    with (
-        open(data_file, "r+b", buffering=0) as file,
-        tqdm(
-            total=settings["tokens"], initial=already, unit=" tokens", desc=f"layer {settings['layer']}",
-            **({} if progress else {"disable": True}),  # unset, the variable TQDM_DISABLE has a say
-        ) as bar,
-    ):  # fmt: skip
-        last_checkpoint = time.monotonic()
+    with open(data_file, "r+b", buffering=0) as file, bar:
         for number in range(done, len(batches)):
-            for row, activations in _run(lm, ids, row_starts, batches[number], settings):
-                file.seek(int(first[row]) * lm.d_model * 2)
+            for row, activations in _run(lm, rows, batches[number], settings):
+                file.seek(int(first[row]) * width)
                 array = activations.view(torch.int16).numpy()
                 _write_all(file, array)
                 checksum = zlib.crc32(array, checksum)
                 bar.update(len(activations))
             if number + 1 == len(batches) or time.monotonic() - last_checkpoint >= CHECKPOINT_SECONDS:
                 os.fsync(file.fileno())  # the data first, then the record that says it is there
-                with files.atomic_file(progress_file) as temporary:
+                with files.atomic_file(done_file) as temporary:
                     temporary.write_text(json.dumps({"batches": number + 1, "crc32": checksum}))
                 last_checkpoint = time.monotonic()
 
     found = {
         "d_in": lm.d_model,
-        "rows": len(documents),
-        "documents": len(np.unique(documents)),
-        "dropped": int(row_starts[-1]) - settings["tokens"],  # positions run but not kept
-        **_norms(data_file, settings, lm.d_model),
+        "rows": len(rows.documents),
+        "documents": len(np.unique(rows.documents)),
+        "dropped": int(rows.row_starts[-1]) - settings["tokens"],  # positions run but not kept
     }
+    norms = torch.cat([part.float().norm(dim=1) for part in mapped(data_file, settings | found).split(65_536)])
+    median = norms.median()  # tells whether massive activations are left
+    found |= {"median_norm": float(median), "largest_norm": float(norms.max())}
+    found["share_above_5_medians"] = float((norms > 5 * median).double().mean())
     with files.atomic_file(partial / "record.json") as temporary:
-        temporary.write_text(json.dumps({**settings, **described, **found}, indent=1), encoding="utf-8")
+        temporary.write_text(json.dumps(settings | described | found, indent=1), encoding="utf-8")
     whole = {"activations.bin", "rows.safetensors", "record.json"}
     files.keep_checksums(partial, whole)
     os.replace(partial, final)
@@ -217,30 +199,25 @@ def _fill(lm, texts, order, settings, described, final: Path, progress: bool) ->
             files.remove(path)
 
 
-def _taken_up(partial: Path, settings: dict, d_model: int):
-    """What a killed run left, read again to see that it is what was written.
-
-    Returns the batches done, the checksum of what they gave, and the rows, as `cut_into_rows` gives them.
-    """
+def _taken_up(partial: Path, settings: dict, width: int) -> tuple[int, int, TokenRows]:
+    """Return the batches that a killed run had done, the checksum of what they gave, and the rows, if all are whole."""
     progress = json.loads((partial / "done.json").read_text())
     if found := files.fault(partial / "rows.safetensors"):
         raise ValueError(found)
-    rows = safetensors.torch.load_file(partial / "rows.safetensors")
-    ids, row_starts, documents = rows["ids"], rows["row_starts"].numpy(), rows["documents"].numpy()
-    first = first_activations(row_starts, kept_positions(settings))
-    checksum, width = 0, d_model * 2
-    batches = like_lengths(np.diff(row_starts), settings["batch"] * settings["context"])
+    rows, checksum = TokenRows.load(partial / "rows.safetensors"), 0
+    first = rows.first_activations(settings)
     with open(partial / "activations.bin", "rb") as file:
-        for row in (row for rows in batches[: progress["batches"]] for row in rows):
+        for row in np.concatenate(batches_of(rows, settings)[: progress["batches"]]):
             file.seek(int(first[row]) * width)
             checksum = zlib.crc32(file.read(int(first[row + 1] - first[row]) * width), checksum)
     if checksum != progress["crc32"]:
         raise ValueError("activations.bin is not as it was written")
-    return progress["batches"], checksum, ids, row_starts, documents
+    return progress["batches"], checksum, rows
 
 
-def like_lengths(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
-    """Group rows into batches of at most `budget` tokens, longest first, so that little padding is run."""
+def batches_of(rows: TokenRows, settings: dict) -> list[np.ndarray]:
+    """Group rows, by their indices, into batches of so many tokens, longest first, so that little padding is run."""
+    lengths, budget = np.diff(rows.row_starts), settings["batch"] * settings["context"]
     by_length = np.argsort(-lengths, kind="stable")
     batches, start = [], 0
     while start < len(by_length):
@@ -250,22 +227,25 @@ def like_lengths(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
     return batches
 
 
-def _run(lm, ids, row_starts, rows: np.ndarray, settings: dict) -> Iterator[tuple[int, torch.Tensor]]:
+def _run(lm: LanguageModel, rows: TokenRows, some: np.ndarray, settings: dict) -> Iterator[tuple[int, torch.Tensor]]:
     """Run one batch of rows; yield each row's index with its kept activations (kept, d_model) on the CPU."""
-    stored, counts = run_rows(lm, ids, row_starts, rows, settings)
-    yield from zip(rows.tolist(), stored.cpu().split(counts), strict=True)
+    stored, counts = run_rows(lm, rows, some, settings)
+    yield from zip(some.tolist(), stored.cpu().split(counts), strict=True)
 
 
-def run_rows(lm, ids, row_starts, rows: np.ndarray, settings: dict) -> tuple[torch.Tensor, list[int]]:
-    """Run one batch of rows; return their kept activations (n, d_model) in 16 bits, on the model's device, and how many
-    of them each row has."""
-    lengths = row_starts[rows + 1] - row_starts[rows]
-    inputs = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)  # padded on the right, which nothing sees
+def run_rows(lm: LanguageModel, rows: TokenRows, some: np.ndarray, settings: dict) -> tuple[torch.Tensor, list[int]]:
+    """Run the rows `some` (indices) in one batch.
+
+    Returns their kept activations, in 16 bits, of shape (n, d_model), on the model's device, and how many each row has.
+    Raises ValueError if one is NaN, infinite or too large for float16.
+    """
+    lengths = np.diff(rows.row_starts)[some]
+    inputs = torch.zeros(len(some), int(lengths.max()), dtype=torch.long)  # padded on the right, which nothing sees
     keep = torch.zeros(inputs.shape, dtype=torch.bool)
-    kept, counts = kept_positions(settings), kept_upto(settings)[lengths].tolist()
-    for place, row in enumerate(rows):
-        inputs[place, : lengths[place]] = ids[row_starts[row] : row_starts[row + 1]]
-        keep[place, kept[: counts[place]]] = True
+    for place, row in enumerate(some):
+        inputs[place, : lengths[place]] = rows.ids[rows.row_starts[row] : rows.row_starts[row + 1]]
+        keep[place, : lengths[place]] = True
+    keep[:, [position for position in settings["drop_positions"] if position < keep.shape[1]]] = False
     output = read_layer(lm, inputs, settings["layer"], None, site_of(settings))[keep.to(lm.device)]
     stored = output.to(getattr(torch, settings["stored_in"]))  # before it leaves the device: half the bytes
     if not torch.isfinite(stored).all():
@@ -276,7 +256,7 @@ def run_rows(lm, ids, row_starts, rows: np.ndarray, settings: dict) -> tuple[tor
                 "activations, or load the model with dtype='bfloat16'."
             )
         raise ValueError(f"{where} is NaN or infinite: load the model with dtype='float32' or read another layer.")
-    return stored, counts
+    return stored, kept_upto(settings)[lengths].tolist()
 
 
 def _write_all(file, array: np.ndarray) -> None:
@@ -284,17 +264,3 @@ def _write_all(file, array: np.ndarray) -> None:
     left = memoryview(array).cast("B")
     while left:
         left = left[file.write(left) :]
-
-
-def _norms(data_file: Path, settings: dict, d_model: int) -> dict:
-    """Measure the norms of the kept activations, which tell whether massive ones are left among them."""
-    data = torch.from_file(
-        str(data_file), size=settings["tokens"] * d_model, dtype=getattr(torch, settings["stored_in"])
-    ).view(-1, d_model)
-    norms = torch.cat([part.float().norm(dim=1) for part in data.split(65_536)])
-    median = norms.median()
-    return {
-        "median_norm": float(median),
-        "largest_norm": float(norms.max()),
-        "share_above_5_medians": float((norms > 5 * median).double().mean()),
-    }

