@@ -37,7 +37,6 @@ import notebook_parameters
 import run_records
 import slides
 import student
-import sweep
 import yaml
 
 LOCK = ".build.lock"  # in the folder of the build, held from beginning to end
@@ -74,7 +73,7 @@ def configuration() -> dict:
 def installing(settings: dict) -> str:
     """The first cell of a notebook that is opened elsewhere; empty without a public address."""
     address = settings.get("repository", {}).get("url")
-    return student.install_cell(address, (sweep.commit() or "main").split()[0]) if address else ""
+    return student.install_cell(address, (run_records.commit() or "main").split()[0]) if address else ""
 
 
 def mirror(source: Path, target: Path, keep: set[str]) -> None:

@@ -31,7 +31,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from multiprocessing import connection
 from pathlib import Path
@@ -146,6 +148,13 @@ def alone_in(out: Path, name: str = LOCK) -> Iterator[None]:
         lock.release()
 
 
+def _end_with_input() -> None:
+    """Stop once whoever holds the other end of the input is gone: a unit may be run again now by another worker."""
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     if refused := guarded(lambda: refuse_credentials(**{"The command": words})):  # before anything repeats them
@@ -160,16 +169,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--at-once", type=int, default=1, metavar="N", help="notebooks side by side; default: 1")
     parser.add_argument("--prepare-only", action="store_true", help="write the notebooks with parameters, run nothing")
     parser.add_argument("--dry-run", action="store_true", help="check and list notebooks and parameters, run nothing")
+    parser.add_argument("--unit", metavar="NAME", help="run as a unit of a sweep, which ends when its input ends")
     options = parser.parse_intermixed_args(arguments)
 
     def command():
+        if options.unit:
+            threading.Thread(target=_end_with_input, daemon=True).start()
         notebooks = options.notebooks or sorted((commands.ROOT / "notebooks").glob("*.ipynb"))
         jobs = plan(notebooks, dict(options.p), options.f)
         if options.dry_run:
             print("\n".join(described(jobs)))
             return
         if not options.prepare_only:
-            run_all(jobs, options.out, options.results, at_once=options.at_once)
+            run_all(jobs, options.out, options.results, options.unit, options.at_once)
             return
         options.out.mkdir(parents=True, exist_ok=True)
         for notebook, parameters in jobs:

@@ -160,6 +160,41 @@ def read_parameters(path: Path, notebooks: list[Path]) -> dict[str, dict[str, An
     return by_notebook
 
 
+def split_values(text: str) -> list[Any]:
+    """The values in `1,2` or `[a,b],[c]` or `'a,b',c`, as YAML reads a list, but text where it sees a number."""
+    try:
+        texts, values = (yaml.load(f"[{text}]", loader) for loader in (yaml.BaseLoader, yaml.SafeLoader))
+    except (yaml.YAMLError, ValueError):
+        raise Refused(f"The values {text!r} are no list: put commas between them, and quotes around signs.") from None
+    return [one if isinstance(one, str) else value for one, value in zip(texts, values, strict=True)]
+
+
+def read_grid(notebook: Path, given: list[str], file: Path | None = None) -> dict[str, list[Any]]:
+    """The checked values of each parameter to sweep over: from arguments such as `seed=0,1,2`, and else from a file.
+
+    Raises
+    ------
+    Refused
+        If there are none, a value comes twice, or the notebook does not take it.
+    """
+    named: dict[str, list[Any]] = {}
+    for argument in given:
+        name, _, text = argument.partition("=")
+        named.setdefault(name, []).extend(split_values(text))
+    by_notebook = read_parameters(file, [notebook]) if file else {}
+    grid = by_notebook.get(notebook.stem, {}) | named
+    if not grid:
+        raise Refused("A sweep needs a grid: name a parameter and its values, such as -g seed=0,1,2.")
+    for name, values in grid.items():
+        if not name or not values or not isinstance(values, list):
+            raise Refused(f"{name or 'A parameter'} needs values: -g seed=0,1,2, or `seed: [0, 1, 2]` in a file.")
+        grid[name] = [check_parameters(notebook, {name: value})[name] for value in values]
+        texts = [json.dumps(value) for value in grid[name]]  # since True == 1
+        if twice := [text for text in texts if texts.count(text) > 1]:
+            raise Refused(f"The grid gives {name} the value {twice[0]} twice.")
+    return grid
+
+
 def plan(
     notebooks: list[str | Path], given: dict[str, Any] | None = None, file: Path | None = None
 ) -> list[tuple[Path, dict[str, Any]]]:

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import commands
 import nbformat
 
+CHANGES = " + changes"  # after a commit that the code differs from
 # Which parameters reach a notebook, how it runs, and what is dropped from it afterwards.
 RUNNERS = ("execute.py", "notebook_parameters.py", "notebook_run.py", "run_records.py")
 
@@ -75,3 +77,20 @@ def machine() -> dict[str, Any]:
     versions = {"python": platform.python_version()}
     versions |= {name: importlib.metadata.version(name) for name in ("torch", "transformers", "numpy", "saelite")}
     return {"cpu": cpu, "cores": os.cpu_count(), "system": platform.system(), **versions}
+
+
+def commit() -> str | None:
+    """The commit that the checkout is at, and whether tracked files differ; reference runs do not count as changes."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(commands.ROOT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    if not (commands.ROOT / ".git").exists():  # or git would answer for a checkout further up
+        return None
+    try:
+        head = git("rev-parse", "HEAD")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)book/results")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head + CHANGES if changed else head

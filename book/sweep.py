@@ -1,242 +1,162 @@
 """Run one notebook once for every combination of some parameters' values, and keep what it found in small tables.
 
     python book/sweep.py notebooks/06_soft_frozen_decoder.ipynb -g tau=0.5,0.8,0.95 -g seed=0,1,2 --out runs/tau
-    python book/sweep.py 02_synthetic_recovery -g "cells=[constant TopK],[variable TopK]" -p samples 50000000 \\
-        --grid seeds.yaml --out book/results/synthetic --workers 2
 
-Each combination is a *unit*, run with papermill in a process and a folder of its own under `--work`
-(`_build/sweeps/NOTEBOOK`), with its log beside it. Several run at a time, on workers of this machine or, with
-`--scheduler`, on those of a Dask scheduler elsewhere. `--dry-run` lists the units, what is done, and what the rest will
-take. When all are done, there are in `--out`, a folder or a remote place that papermill can write:
-
-NAME.csv
-    for every JSON file of flat records that the notebook leaves in SAELITE_RESULTS, the records of all units in one
-    table: first a column for each parameter of the grid, then theirs
-record.json
-    how they were made: command, parameters, commit, date, machine, threads, seconds
-comparison/
-    index.html, a page with a figure and a table for each NAME; results.csv and results.parquet, all records of all
-    units in one table with every parameter, the versions and the times
+Each combination is a *unit*, run in a process and a folder of its own under `--work`, with its log beside it. When all
+are done, `--out` holds NAME.csv for every JSON file of flat records that the notebook leaves in SAELITE_RESULTS,
+record.json, which says how they were made, and a page and tables in comparison/ that hold all of it.
 
 Stop with Ctrl-C and resume with the same command: units that had finished are not run again, unless the notebook or the
-code has changed. If a unit fails it is tried again as often as `--retries` says, and keeps its half-executed notebook;
-the others still run, and no table is written: one with holes would mislead. If a worker dies, its unit runs again.
+code has changed. If a unit fails, the others still run, and no table is written: one with holes would mislead.
 """
 
-from __future__ import annotations
-
 import argparse
+import contextlib
+import hashlib
+import itertools
 import json
+import re
 import shlex
 import statistics
-import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import commands
+import execute
+import fsspec
 import notebook_parameters
 import run_records
 import sweep_engine
-import sweep_places
-from sweep_grid import describe, folder_of, read_grid, units
-from sweep_tables import everything, gather, record_of
-
-CHANGES = " + changes"
+import yaml
 
 
-class Plan:
-    """What is to be run: the notebook, its parameters, and where each unit stands."""
+@dataclass(frozen=True)
+class Unit:
+    """One run of the notebook: what the grid gives it, all its parameters, its name, its folder and its key."""
 
-    def __init__(self, notebook: Path, fixed: dict[str, Any], grid: dict[str, list[Any]], work: Path):
-        self.notebook, self.fixed, self.grid, self.work = notebook, fixed, grid, work
-        self.units = units(grid)
-        self.folders = [folder_of(unit, work) for unit in self.units]
-        self.labels = [f"[{i}/{len(self.units)}] {describe(unit)}" for i, unit in enumerate(self.units, start=1)]
-        self.keys = [run_records.run_key(notebook, fixed | u, references=False) for u in self.units]
-        self.current = [
-            run_records.is_current(notebook, key, folder, folder / "results")
-            for key, folder in zip(self.keys, self.folders, strict=True)
-        ]
+    notebook: Path
+    values: dict[str, Any]
+    parameters: dict[str, Any]
+    label: str
+    folder: Path
+    key: str
 
-    def with_folders(self) -> list[tuple[dict[str, Any], Path]]:
-        return list(zip(self.units, self.folders, strict=True))
+    def record(self) -> dict[str, Any]:
+        """What `execute.py` has recorded; the unit must have finished."""
+        return next(one for one in run_records.records(self.folder) if one["notebook"] == self.notebook.stem)
 
-    def seconds(self) -> tuple[list[float | None], int]:
-        """What each unit took, or should take, and how many finished units of this notebook say so.
+    def is_done(self) -> bool:
+        return run_records.is_current(self.notebook, self.key, self.folder, self.folder / "results")
 
-        A unit that never ran takes the median of those that had the same parameters outside the grid.
-        """
-        earlier = {
-            path.parent: record
-            for path in self.work.glob(f"*/{self.notebook.stem}.run.json")
-            for record in run_records.records(path.parent)
-            if record["notebook"] == self.notebook.stem
-        }
-        alike = [
-            record["wall_seconds"]
-            for record in earlier.values()
-            if {k: v for k, v in record["parameters"].items() if k not in self.grid} == self.fixed
-        ]
-        usual = statistics.median(alike) if alike else None
-        took = [earlier[folder]["wall_seconds"] if folder in earlier else usual for folder in self.folders]
-        return took, len(alike)
-
-    def show(self, workers: int) -> None:
-        """List the units, what is done, and what the rest will take."""
-        seconds, told_by = self.seconds()
-        for label, done, takes in zip(self.labels, self.current, seconds, strict=True):
-            cost = "at a cost that no finished unit tells" if takes is None else f"about {commands.clock(takes)}"
-            print(f"{label}: {f'done, in {commands.clock(takes)}' if done else f'to run, {cost}'}")
-        left = [takes for done, takes in zip(self.current, seconds, strict=True) if not done]
-        line = f"{commands.count(len(self.units), 'unit')}: {len(self.units) - len(left)} done, {len(left)} to run"
-        if left and None not in left:
-            total = sum(left) / max(1, min(workers, len(left)))
-            line += f", about {commands.clock(total)} on {commands.count(workers, 'worker')}"
-            line += f", by {commands.count(told_by, 'finished unit')} of this notebook" if told_by else ""
-        print(f"{line}.")
+    def job(self) -> tuple[list[str], str]:
+        """The words of a command that runs the unit, and its folder, which is made."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        given = self.folder / "parameters.yaml"
+        given.write_text(yaml.safe_dump({self.notebook.stem: self.parameters}), encoding="utf-8")
+        words = [execute.__file__, self.notebook, "-f", given, "--out", self.folder, "--unit", self.label]
+        return list(map(str, words)), str(self.folder)
 
 
-def run(plan: Plan, scheduler: str | None, workers: int, threads: int, retries: int) -> None:
-    """Run what is not done.
+def units_of(notebook: Path, fixed: dict[str, Any], grid: dict[str, list[Any]], work: Path) -> list[Unit]:
+    """A unit for every combination of the grid's values, the last parameter changing fastest."""
+    units, combinations = [], list(itertools.product(*grid.values()))
+    for number, combination in enumerate(combinations, start=1):
+        values = dict(zip(grid, combination, strict=True))
+        texts = [f"{name}={one if isinstance(one, str) else json.dumps(one)}" for name, one in values.items()]
+        # readable, safe as a name, and made unique by a hash; the order of the grid does not matter
+        readable = re.sub(r"[^A-Za-z0-9.=-]+", "_", ", ".join(sorted(texts)))[:80]
+        digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+        folder, label = work / f"{readable}-{digest}", f"[{number}/{len(combinations)}] {', '.join(texts)}"
+        key = run_records.run_key(notebook, fixed | values, references=False)
+        units.append(Unit(notebook, values, fixed | values, label, folder, key))
+    return units
 
-    Raises
-    ------
-    NotebookFailed
-        At the end, if any unit failed; the message names each.
-    """
-    seconds, _ = plan.seconds()
-    jobs = []
-    for i, (unit, folder) in enumerate(plan.with_folders()):
-        if plan.current[i]:
-            print(f"{plan.labels[i]}: nothing changed since it ran", flush=True)
-            continue
-        folder.mkdir(parents=True, exist_ok=True)
-        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-        jobs.append(
-            {
-                "number": i,
-                "label": plan.labels[i],
-                "program": str(Path(__file__).resolve().with_name("unit.py")),
-                "root": str(commands.ROOT),
-                "notebook": str(plan.notebook),
-                "parameters": plan.fixed | unit,
-                "folder": str(folder),
-                # the same for all, or the last digits of a sum would tell how many ran side by side
-                "environment": {name: str(threads) for name in names},
-            }
-        )
-    if not jobs:
-        return
-    progress = sweep_engine.Progress(
-        {job["number"]: job["label"] for job in jobs}, {job["number"]: seconds[job["number"]] for job in jobs}
+
+def summary(units: list[Unit], workers: int, failed: int = 0) -> str:
+    """How many units are done and left, and how long these will take by what others of the same notebook took."""
+    done = sum(unit.is_done() for unit in units)
+    left = len(units) - done - failed
+    said = f"{commands.count(len(units), 'unit')}: {done} done, {left} to run" + (
+        f", {failed} failed" if failed else ""
     )
-    with sweep_engine.connected(scheduler, min(workers, len(jobs))) as client:
-        sweep_engine.run_units(client, jobs, retries, progress)
-    if progress.failures:
-        share = f"{len(progress.failures)} of {commands.count(len(plan.units), 'unit')}"
-        why = "".join(f"\n  {plan.labels[i]}: {reason}" for i, reason in sorted(progress.failures.items()))
-        raise commands.NotebookFailed(f"{share} failed, so no table was written.{why}")
+    earlier = [record for folder in units[0].folder.parent.glob("*/") for record in run_records.records(folder)]
+    if earlier and left:
+        seconds = statistics.median(record["wall_seconds"] for record in earlier) * left / min(workers, left)
+        said += f", about {commands.clock(seconds)} on {commands.count(workers, 'worker')}"
+    return f"{said}."
 
 
-def commit() -> str | None:
-    """The commit that the checkout is at, and whether tracked files differ; reference runs do not count as changes."""
+def run(units: list[Unit], scheduler: str | None, workers: int, threads: int, retries: int) -> None:
+    """Run what is not done; NotebookFailed, at the end, names the units that failed."""
+    left, failures = [unit for unit in units if not unit.is_done()], []
+    print(summary(units, workers), flush=True)
+    if not left:
+        return
+    with sweep_engine.connected(scheduler, min(workers, len(left))) as client:
+        for number, why in sweep_engine.ended(client, [unit.job() for unit in left], threads, retries):
+            failures += [f"\n  {left[number].label}: {why}"] if why else []
+            said = f"{left[number].label}: {'failed' if why else 'done'}"
+            print(f"{said}; {summary(units, workers, len(failures))}", flush=True)
+    if failures:
+        share = f"{len(failures)} of {commands.count(len(units), 'unit')}"
+        raise commands.NotebookFailed(f"{share} failed, so no table was written.{''.join(sorted(failures))}")
 
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(commands.ROOT), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
-    if not (commands.ROOT / ".git").exists():  # or git would answer for a checkout further up
-        return None
+@contextlib.contextmanager
+def reached(place: str) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
+    """The file system of a folder or of an address such as `s3://BUCKET/FOLDER`, and the path there."""
     try:
-        head = git("rev-parse", "HEAD")
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)book/results")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head + CHANGES if changed else head
+        yield fsspec.url_to_fs(place)
+    except Exception as error:
+        if "://" not in place:
+            raise
+        raise commands.Refused(f"{place} cannot be reached: {' '.join(str(error).split())}.") from None
 
 
-def without_machine(path: Path | str) -> str:
-    """The path from the root of the project, or only its name where it lies elsewhere; a remote place as it is."""
-    if sweep_places.is_remote(path):
-        return str(path)
-    path = Path(path).resolve()
-    return path.relative_to(commands.ROOT).as_posix() if path.is_relative_to(commands.ROOT) else path.name
+def command_of(words: list[str], options: argparse.Namespace) -> str:
+    """The command as it was typed, but for an address and for paths outside the project, which tell of this machine."""
+    given, root = (options.notebook, options.out, options.grid, options.f, options.work), commands.ROOT
+    paths = [Path(one) for one in given if one and Path(one).is_absolute()]
+    hidden = {str(one): str(one.relative_to(root)) if one.is_relative_to(root) else one.name for one in paths}
+    for what, instead in (hidden | ({options.scheduler: "ADDRESS"} if options.scheduler else {})).items():
+        words = [word.replace(what, instead) for word in words]
+    return shlex.join(["python", "book/sweep.py", *words])
 
 
-def command_of(options: argparse.Namespace, notebook: Path | str) -> str:
-    """The command as it would be typed at the root of the project."""
-    words = ["python", "book/sweep.py", without_machine(notebook)]
-    words += [word for argument in options.g for word in ("-g", argument)]
-    words += ["--grid", without_machine(options.grid)] if options.grid else []
-    words += [word for name, value in options.p for word in ("-p", name, value)]
-    words += ["-f", without_machine(options.f)] if options.f else []
-    words += ["--out", without_machine(options.out)]
-    words += ["--scheduler", "ADDRESS"] if options.scheduler else ["--workers", str(options.workers)]
-    words += ["--threads", str(options.threads)] if options.threads != 1 else []
-    words += ["--work", without_machine(options.work)] if options.work else []
-    return shlex.join(words)
+def keep(units: list[Unit], out: str, about: dict[str, Any]) -> None:
+    """Write the tables, the record, which begins with `about`, and the comparison."""
+    import sweep_page  # it draws, which takes seconds to load
 
-
-def keep(plan: Plan, options: argparse.Namespace, notebook: Path | str, commit: str | None) -> None:
-    """Write the tables, the record and the comparison."""
-    import sweep_page  # it draws, which takes a second to load; the workers load this file too
-
-    records = [record_of(plan.notebook, unit, plan.work) for unit in plan.units]
+    records = [unit.record() for unit in units]
     machines = [record["machine"] for record in records]
-    defaults = notebook_parameters.default_parameters(plan.notebook)
-    fixed = {name: value for name, value in (defaults | plan.fixed).items() if name not in plan.grid}
-    about = {
-        "command": command_of(options, notebook),
-        "notebook": plan.notebook.stem,
-        "fixed_parameters": plan.fixed,
-        "defaults": {name: value for name, value in fixed.items() if name not in plan.fixed},
-        "grid": plan.grid,
-        "commit": commit,
+    took = [{name: record[name] for name in ("wall_seconds", "threads")} for record in records]
+    about |= {
         # when the last unit finished, so that the same command, with nothing to do, leaves the same record
         "date": max(record["date"] for record in records),
         "machine": machines[0],
         "other_machines": [m for i, m in enumerate(machines) if m not in machines[:i]][1:],
-        "jobs": None if options.scheduler else options.workers,
-        "units": [
-            unit | {"wall_seconds": record["wall_seconds"], "threads": record["threads"]}
-            for unit, record in zip(plan.units, records, strict=True)
-        ],
+        "units": [unit.values | seconds for unit, seconds in zip(units, took, strict=True)],
         "total_seconds": round(sum(record["wall_seconds"] for record in records), 1),
     }
-    tables = gather(plan.notebook, plan.units, plan.work)
-    files: dict[str, str | bytes] = {}
-    for name, table in tables.items():
-        files[f"{name}.csv"] = table.to_csv(index=False, lineterminator="\n")
-        holding = len(table[list(plan.grid)].drop_duplicates())
-        whole = commands.count(len(plan.units), "unit")
-        print(f"{options.out}/{name}.csv: {commands.count(len(table), 'row')} from {holding} of {whole}")
-    results = everything(plan.notebook, plan.units, fixed, plan.work)
-    files["comparison/results.csv"] = results.to_csv(index=False, lineterminator="\n")
-    if sweep_places.is_remote(options.out):  # papermill writes text there, and nothing else
-        for folder in plan.folders:
-            executed = (folder / plan.notebook.name).read_text(encoding="utf-8")
-            files[f"units/{folder.name}/{plan.notebook.name}"] = executed
-    else:
-        files["comparison/results.parquet"] = results.to_parquet(index=False)
-    made = {
-        "Made by": about["command"],
-        "From": f"commit {commit or 'unknown'}, {about['date']}, {commands.count(len(plan.units), 'unit')}, "
-        f"{about['total_seconds']:g} s in all",
-        "On": json.dumps([about["machine"], *about["other_machines"]], indent=1),
-        "Parameters that all share": json.dumps(fixed, indent=1),
-    }
-    files["comparison/index.html"] = sweep_page.page(f"Sweep of {plan.notebook.stem}", made, plan.grid, tables)
-    # a folder with a record is whole, so the old record goes first, with the tables that are not written again
-    if not sweep_places.is_remote(options.out) and (old := Path(options.out) / "record.json").is_file():
-        old.unlink()
-        for table in old.parent.glob("*.csv"):
-            if table.name not in files:
-                table.unlink()
-    files["record.json"] = json.dumps(about, indent=2) + "\n"
-    for name, content in files.items():
-        sweep_places.keep(content, options.out, name)
-    print(f"{options.out}/comparison/index.html compares them")
+    tables, results = sweep_page.collect(units, about["defaults"] | about["fixed_parameters"])
+    files = {f"{name}.csv": table.to_csv(index=False, lineterminator="\n").encode() for name, table in tables.items()}
+    files["comparison/results.csv"] = results.to_csv(index=False, lineterminator="\n").encode()
+    files["comparison/results.parquet"] = results.to_parquet(index=False)
+    files["comparison/index.html"] = sweep_page.page(about, tables).encode()
+    with reached(out) as (system, folder):
+        # A folder with a record is whole: the old one goes first, with the tables of its sweep, the new one comes last.
+        if system.exists(f"{folder}/record.json"):
+            old = [path for path in system.ls(folder, detail=False) if path.endswith(".csv")]
+            system.rm([f"{folder}/record.json", *old])
+        system.makedirs(f"{folder}/comparison", exist_ok=True)
+        for name, content in files.items():
+            system.pipe_file(f"{folder}/{name}", content)
+        system.pipe_file(f"{folder}/.record.json", json.dumps(about, indent=2).encode() + b"\n")
+        system.mv(f"{folder}/.record.json", f"{folder}/record.json")
+    print(f"{out} holds {', '.join(files)} and record.json")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -244,53 +164,59 @@ def main(arguments: list[str] | None = None) -> int:
     if refused := commands.guarded(lambda: commands.refuse_credentials(**{"The command": words})):
         return refused
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0], epilog="More at the head of this file.")
-    parser.add_argument("notebook", metavar="NOTEBOOK", help="path, name, or an address such as s3://BUCKET/NAME.ipynb")
-    parser.add_argument("-g", action="append", default=[], metavar="NAME=V1,V2", help="a parameter and all its values")
-    parser.add_argument("--grid", type=Path, metavar="GRID.yaml", help="lists of values by notebook and parameter")
-    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter")
-    parser.add_argument("-f", type=Path, metavar="PARAMS.yaml", help="parameters by notebook")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder or address of the tables and the record")
-    parser.add_argument(
-        "--workers", "--jobs", type=int, metavar="N", help="units at a time; default: as fits the machine"
-    )
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of each unit; default: 1")
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask scheduler, such as tls://HOST:8786")
-    parser.add_argument("--retries", type=int, default=0, metavar="N", help="how often to try a failed unit again")
-    parser.add_argument("--dry-run", action="store_true", help="list the units and what they will take, run nothing")
-    parser.add_argument("--work", type=Path, metavar="DIR", help="folder of the units; _build/sweeps/NOTEBOOK")
+    add = parser.add_argument
+    add("notebook", metavar="NOTEBOOK", help="path, name, or an address such as s3://BUCKET/NAME.ipynb")
+    add("-g", action="append", default=[], metavar="NAME=V1,V2", help="a parameter and all its values")
+    add("--grid", type=Path, metavar="GRID.yaml", help="lists of values by notebook and parameter")
+    add("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter")
+    add("-f", type=Path, metavar="PARAMS.yaml", help="parameters by notebook")
+    add("--out", required=True, metavar="DIR", help="folder or address of the tables and the record")
+    add("--workers", "--jobs", type=int, metavar="N", help="units at a time; default: as fits the machine")
+    add("--threads", type=int, default=1, metavar="N", help="threads of each unit; default: 1")
+    add("--scheduler", metavar="ADDRESS", help="of a Dask scheduler, such as tls://HOST:8786")
+    add("--retries", type=int, default=0, metavar="N", help="how often to try a failed unit again")
+    add("--dry-run", action="store_true", help="check and list the units and what they will take, run nothing")
+    add("--work", type=Path, metavar="DIR", help="folder of the units; _build/sweeps/NOTEBOOK")
     options = parser.parse_intermixed_args(arguments)
 
     def command():
         for name, least in (("workers", 1), ("threads", 1), ("retries", 0)):
-            value = getattr(options, name)
-            if value is not None and value < least:
-                raise commands.Refused(f"--{name} must be {least} or more, not {value}.")
+            if getattr(options, name) is not None and getattr(options, name) < least:
+                raise commands.Refused(f"--{name} must be {least} or more, not {getattr(options, name)}.")
         if options.scheduler and options.workers:
             raise commands.Refused("--workers is for this machine: with --scheduler, its own workers do the work.")
-        options.workers = options.workers or sweep_engine.workers_that_fit(options.threads)
-        if sweep_places.is_remote(options.out):
-            sweep_places.check(options.out)
-        notebook = options.notebook
-        if sweep_places.is_remote(notebook):
-            notebook = sweep_places.fetch(notebook, commands.ROOT / "_build" / "sweeps" / "fetched")
-        ((path, fixed),) = notebook_parameters.plan([notebook], dict(options.p), options.f)
-        grid = read_grid(path, options.g, options.grid)
-        for name in dict(options.p):
-            if name in grid:
-                raise commands.Refused(f"{name} is both in the grid and in -p: leave out one.")
+        workers = options.workers or sweep_engine.workers_that_fit(options.threads)
+        with reached(options.out):
+            pass  # refused now rather than when all have run
+        work = (options.work or commands.ROOT / "_build" / "sweeps" / Path(options.notebook).stem).resolve()
+        if "://" in options.notebook:
+            with reached(options.notebook) as (system, path):
+                options.notebook = work / Path(path).name
+                system.get_file(path, str(options.notebook))
+        ((notebook, fixed),) = notebook_parameters.plan([options.notebook], dict(options.p), options.f)
+        grid = notebook_parameters.read_grid(notebook, options.g, options.grid)
+        if both := [name for name in dict(options.p) if name in grid]:
+            raise commands.Refused(f"{both[0]} is both in the grid and in -p: leave out one.")
         fixed = {name: value for name, value in fixed.items() if name not in grid}
-        work = (options.work or commands.ROOT / "_build" / "sweeps" / path.stem).resolve()
-        plan = Plan(path, fixed, grid, work)
+        units = units_of(notebook, fixed, grid, work)
         if options.dry_run:
-            plan.show(options.workers)
-            return
-        commit_before = commit()
-        run(plan, options.scheduler, options.workers, options.threads, options.retries)
-        records = [record_of(path, unit, work) for unit in plan.units]
-        same_code = all(record["key"] == key for record, key in zip(records, plan.keys, strict=True))
-        if commit_before != commit() or not same_code:  # then units may have run with other code than this
-            commit_before = f"{str(commit_before).removesuffix(CHANGES)}{CHANGES}"
-        keep(plan, options, options.notebook if sweep_places.is_remote(options.notebook) else path, commit_before)
+            lines = [f"{unit.label}: {'done' if unit.is_done() else 'to run'}" for unit in units]
+            return print(*lines, summary(units, workers), sep="\n")
+        commit = run_records.commit()
+        run(units, options.scheduler, workers, options.threads, options.retries)
+        if commit != run_records.commit() or any(unit.record()["key"] != unit.key for unit in units):
+            commit = f"{str(commit).removesuffix(run_records.CHANGES)}{run_records.CHANGES}"  # or units differ in code
+        defaults = notebook_parameters.default_parameters(notebook)
+        about = {
+            "command": command_of(words, options),
+            "notebook": notebook.stem,
+            "fixed_parameters": fixed,
+            "defaults": {name: value for name, value in defaults.items() if name not in fixed | grid},
+            "grid": grid,
+            "commit": commit,
+            "jobs": None if options.scheduler else workers,
+        }
+        keep(units, options.out, about)
 
     return commands.guarded(command)
 

@@ -184,7 +184,8 @@ def pages_of_text(text, folder):
     )  # fmt: skip
     yield written[0].read_text(encoding="utf-8")
     swept = pd.DataFrame({"texts": [text, "b"], "score": [0.1, 0.2], text: [1.0, 2.0]})
-    yield sweep_page.page(text, {text: text}, {"texts": [text, "b"]}, {text: swept})
+    made = {"notebook": text, "command": text, "grid": {"texts": [text, "b"]}}
+    yield sweep_page.page(made, {text: swept})
 
 
 @pytest.mark.parametrize("number", range(len(HOSTILE)))
