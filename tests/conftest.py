@@ -11,6 +11,7 @@ from playwright.sync_api import sync_playwright
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one of several, so torch, which is not imported yet, takes one core
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test needs a network, and without one each that names a model asks in vain
 
 from quick_notebooks import QUICK, ROOT, SECRETS, Keeper, hand_over, shared_folder
 

@@ -3,12 +3,12 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 
 import pytest
 import torch
 from grid import ACTIVATIONS, BASELINES
 
+from saelite import activation_functions, checkpoints
 from saelite.activation_functions import BatchTopK, JumpReLU, ReLU, TopK
 from saelite.baselines import SoftFrozenDecoder
 from saelite.initialisation import cov
@@ -141,44 +141,56 @@ def test_bad_input_is_refused_in_words(tmp_path):
             train(SAE(16, 64, TopK(5)), [torch.randn(32, 16), bad], progress=False)
 
 
-@pytest.mark.parametrize("activation", ["TopK", "BatchTopK", "RelativeBatchTopK", "Matryoshka", "ReLU", "JumpReLU"])
-def test_a_killed_run_resumes_to_the_same_bits(activation, tmp_path):
+def with_checkpoints(activation, file):
+    """Train, saving every 20 steps; the weights and the history."""
+    sae = SAE(16, 64, getattr(activation_functions, activation)(3))
+    history = train(
+        sae, WORLD.batches(128, 90), lr=1e-3, checkpoint=file, checkpoint_every=20,
+        revival=AuxiliaryLoss(dead_after=1000), progress=False,
+    )  # fmt: skip
+    return sae.state_dict(), history.drop(columns="seconds").to_dict()
+
+
+def die_after_40_steps(activation, file):
+    save = checkpoints.save_training
+
+    def save_then_die(path, run, step):
+        save(path, run, step)
+        if step == 40:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    checkpoints.save_training = save_then_die
+    with_checkpoints(activation, file)
+
+
+@pytest.fixture(scope="module")
+def killed_runs(tmp_path_factory):
+    """A folder with what runs have left that met with kill -9, one for each activation function."""
+    folder = tmp_path_factory.mktemp("killed")
+    program = f"""
+import os, signal, sys
+import test_training
+
+for name in {list(ACTIVATIONS)}:
+    child = os.fork()  # before anything is computed, so that there is no thread to lose
+    if child == 0:
+        test_training.die_after_40_steps(name, os.path.join(sys.argv[1], name))
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+"""
+    command = [sys.executable, "-c", program, str(folder)]
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+    return folder
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_killed_run_resumes_to_the_same_bits(activation, killed_runs, tmp_path):
     """kill -9 in the middle, then the same call again, against a run that was left alone."""
-    program = textwrap.dedent("""
-        import os, signal, sys
-        import torch
-        from saelite import activation_functions, checkpoints
-        from saelite.training import AuxiliaryLoss
-        from saelite.sae import SAE
-        from saelite.synthetic import FeatureWorld, constant_probabilities
-        from saelite.training import train
-
-        world = FeatureWorld(constant_probabilities(60, 5), d_in=16)
-        sae = SAE(16, 64, getattr(activation_functions, sys.argv[4])(3))
-        if sys.argv[1] == "kill":
-            save = checkpoints.save_training
-            def save_then_die(path, run, step):
-                save(path, run, step)
-                if step == 40:
-                    os.kill(os.getpid(), signal.SIGKILL)
-            checkpoints.save_training = save_then_die
-        history = train(sae, world.batches(128, 90), lr=1e-3, checkpoint=sys.argv[2], checkpoint_every=20,
-                        revival=AuxiliaryLoss(dead_after=1000), progress=False)
-        torch.save({"state": sae.state_dict(), "history": history.drop(columns="seconds").to_dict()}, sys.argv[3])
-    """)
-
-    def run(mode, name):
-        arguments = [mode, str(tmp_path / f"{name}.run"), str(tmp_path / f"{name}.pt"), activation]
-        return subprocess.run([sys.executable, "-c", program, *arguments], env=os.environ).returncode
-
-    assert run("plain", "whole") == 0
-    assert run("kill", "killed") == -signal.SIGKILL
-    assert run("plain", "killed") == 0
-    whole, killed = (torch.load(tmp_path / f"{name}.pt") for name in ("whole", "killed"))
-    assert whole["state"].keys() == killed["state"].keys()
-    for name in whole["state"]:
-        assert torch.equal(whole["state"][name], killed["state"][name]), name
-    assert whole["history"] == killed["history"]
+    killed, killed_history = with_checkpoints(activation, killed_runs / activation)
+    whole, whole_history = with_checkpoints(activation, tmp_path / "whole")
+    assert whole.keys() == killed.keys() and whole_history == killed_history
+    for name in whole:
+        assert torch.equal(whole[name], killed[name]), name
 
 
 def test_train_or_load(monkeypatch):
