@@ -8,7 +8,7 @@ from tiny_facts import ENTITIES, PROMPTS, WORDS, answered, tiny
 from torch import nn
 from transformers import AutoModelForCausalLM, Gemma2Config, GPTNeoXConfig
 
-from saelite import evaluations
+from saelite import reuse
 from saelite.data.language_models import LanguageModel, module_at
 from saelite.evaluations.editing import Editing
 from saelite.evaluations.facts import Facts, KnownFacts, known_facts
@@ -196,10 +196,10 @@ def test_scores_are_the_same_twice_and_through_the_cache(editing):
     first = editing(Perfect())
     pd.testing.assert_frame_equal(first, editing(Perfect()))
     grid = {("none", "perfect"): Perfect()}
-    kept = [evaluations.over(grid, editing, progress=False) for _ in range(2)]
+    kept = [reuse.over(grid, editing, progress=False) for _ in range(2)]
     pd.testing.assert_frame_equal(*kept)
     assert (first["score"] == (first["cause"] + first["isolation"]) / 2).all()
-    pd.testing.assert_frame_equal(*(evaluations.references(editing) for _ in range(2)))
+    pd.testing.assert_frame_equal(*(reuse.references(editing) for _ in range(2)))
 
 
 def test_bad_input_is_one_sentence(lm):
