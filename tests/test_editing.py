@@ -140,9 +140,8 @@ def test_a_subspace_of_full_dimension_swaps_the_whole(lm):
     tables = dict(list(editing.references().groupby("reference")))
     for name in ("random subspace", "learned subspace (DAS)"):
         assert np.array_equal(tables[name]["score"], tables["whole swap"]["score"])
-    linear = editing._subspace()
-    editing._learn_subspace(linear, editing.targets[0])
-    torch.testing.assert_close(linear.weight @ linear.weight.T, torch.eye(16), rtol=0, atol=1e-5)
+    for rows in editing._subspaces(editing.targets[0]):
+        torch.testing.assert_close(rows @ rows.T, torch.eye(16), rtol=0, atol=1e-5)
 
 
 def test_the_loss_reaches_the_mask_and_learning_lowers_it(lm):
@@ -206,6 +205,8 @@ def test_bad_input_is_one_sentence(lm):
     facts = made_up(lm)
     with pytest.raises(ValueError, match="layer=3 is not in"):
         Editing(lm, facts, layer=3)
+    with pytest.raises(ValueError, match="facts=.* is a Facts: give a KnownFacts"):
+        Editing(lm, Facts(facts.table, PROMPTS), layer=1)
     with pytest.raises(ValueError, match="steps=0"):
         Editing(lm, facts, layer=1, steps=0)
     with pytest.raises(ValueError, match="dimensions=17"):

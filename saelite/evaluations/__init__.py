@@ -13,18 +13,10 @@ if TYPE_CHECKING:
 class Evaluation(Protocol):
     """Made once, with all that does not depend on the SAE (texts, prompts, floors); then called with one after another.
 
-    Derive your own from it, or write a class that has the same four things.
+    Derive from it, or have the same four things."""
 
-    Attributes
-    ----------
-    paired : bool
-        Whether the items of two SAEs are the same, as texts are and latents are not.
-    settings : dict
-        All that its tables follow from, as plain JSON values; the cache knows a table by them.
-    """
-
-    paired: bool
-    settings: dict[str, Any]
+    paired: bool  #: whether the items of two SAEs are the same, as texts are and latents are not
+    settings: dict[str, Any]  #: all that its tables follow from, as plain JSON values; the cache knows a table by them
 
     @abstractmethod
     def __call__(self, sae: torch.nn.Module) -> pd.DataFrame:

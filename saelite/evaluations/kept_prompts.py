@@ -75,27 +75,12 @@ class Prompts:
 
     The keys and values of what comes before that token are kept, and so are the hook point's outputs after it, which
     do not change yet. Only the layers above run again, from that token on (inside a block, that block too).
-
-    Parameters
-    ----------
-    lm : LanguageModel
-    facts : KnownFacts
-    layer, site : int, str
-        The hook point of the edit.
-
-    Attributes
-    ----------
-    row : dict of (attribute, entity) to int
-        Where each fact's prompt stands among the rows of the rest.
-    x : float32 tensor of shape (rows, d_model)
-        What the hook point gives at the entity's last token.
-    token : int64 tensor of shape (rows,)
-        The right answer's first token.
     """
 
     def __init__(self, lm: LanguageModel, facts: KnownFacts, layer: int, site: str = "residual"):
         self.lm, self.layer, self.site = lm, layer, site
         entities = {a: list(known.index) for a in facts.prompts if len(known := facts.table[a].dropna())}
+        #: where the prompt of each (attribute, entity) stands among the rows of all the rest
         self.row = {fact: i for i, fact in enumerate((a, entity) for a, some in entities.items() for entity in some)}
         parts = [tokenise(lm, facts.prompts[attribute], some) for attribute, some in entities.items()]
         longest = max(len(prefix) for prefix, *_ in parts)
@@ -130,23 +115,18 @@ class Prompts:
         self._attribute, self._column = torch.tensor(attributes), torch.tensor(columns)
         self._hidden = torch.cat(hidden)
         self._block_reads = None if site == "residual" else torch.cat(before)
-        self._kept = [
-            (torch.cat(one, dim=1), torch.cat(two, dim=1)) if one else None
-            for one, two in zip(prefixes, kept, strict=True)
-        ]
+        pairs = zip(prefixes, kept, strict=True)
+        self._kept = [(torch.cat(one, dim=1), torch.cat(two, dim=1)) if one else None for one, two in pairs]
+        #: what the hook point gives at the entity's last token, float32 (rows, d_model)
         self.x = self._hidden[torch.arange(len(self.row)), self._column].float()
         tokens = [facts.tokens[attribute][facts.table.at[entity, attribute]] for attribute, entity in self.row]
+        #: the right answer's first token, int64 (rows,)
         self.token = torch.tensor(tokens, device=lm.device)
 
     def answers(self, rows: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        """Logits of the next token, float32 (n, vocabulary), with the entity's last token edited.
+        """Logits of the next token, float32 (n, vocabulary), of the prompts in some `rows`, int64 (n,).
 
-        Parameters
-        ----------
-        rows : int64 tensor of shape (n,)
-            Which prompts.
-        x : float tensor of shape (n, d_model)
-            Takes the place of the hook point's output at the entity's last token. Gradients flow through it.
+        What the hook point gives at the entity's last token is replaced with `x` (n, d_model); gradients flow through.
         """
         hidden = self._hidden[rows].clone()
         hidden[torch.arange(len(rows)), self._column[rows]] = x.to(hidden)

@@ -1,16 +1,13 @@
 """Sparse probing: can a few latents alone tell a concept?
 
-The claim behind it: if an SAE has found the features that a model thinks in, then one latent, or a few, should answer
-a question such as "is this text French?". As in the paper and in SAEBench (arXiv:2503.09532), the code is averaged over
-a text's tokens, the k latents are taken whose average differs most between training texts with the concept and without
-(in absolute value: a latent that falls silent is evidence too), and a logistic regression on those k answers for test
-texts. A random direction of the activations answers many questions better than chance, and so do the activation's own
-coordinates: hence the floors and the ceiling.
+If an SAE has found the features that a model thinks in, one latent, or a few, should answer a question such as "is this
+text French?". As in the paper and in SAEBench (arXiv:2503.09532), the code is averaged over a text's tokens, the k
+latents are taken whose average differs most between training texts with the concept and without (a latent that falls
+silent is evidence too), and a logistic regression on those k answers for test texts. Random directions do better than
+chance, and so do the activation's own coordinates: hence the references.
 """
 
-import hashlib
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -28,15 +25,13 @@ from saelite.data.harvest import harvest
 from saelite.data.language_models import LanguageModel, check_layer
 from saelite.evaluations import Evaluation, device_for
 from saelite.evaluations.concepts import binary_concepts
+from saelite.storage import cache
 
 SHORTEST_CONTEXT = 8
 
 
 class Probing(Evaluation):
     """Sparse probes of binary concepts, one score per test text.
-
-    Made once, it runs the model over all texts up to the layer. A call encodes every token once, and fits all probes on
-    the texts' averages.
 
     Parameters
     ----------
@@ -49,19 +44,17 @@ class Probing(Evaluation):
         Tokens of each text that are read, from its start. The first is then dropped, as when SAEs are trained.
     k : list of int
         Numbers of latents that a probe may use.
-    draws : int
-        Random draws that each score of a floor is the mean of.
-    seed : int
-        Of the texts that stand against a concept, and of the floors.
+    draws, seed : int
+        Random draws that each score of a floor is the mean of; of these, and of the texts against a concept.
     progress : bool
 
     Attributes
     ----------
-    concepts : list of saelite.evaluations.concepts.Concept
+    concepts : list of :class:`saelite.evaluations.concepts.Concept`
     left_out : int
         Texts that were too short: nothing is left of them once the first token is dropped.
     store : ActivationStore
-        The activations of every token of every text.
+        The activations of every token of every other text.
 
     Raises
     ------
@@ -85,7 +78,6 @@ class Probing(Evaluation):
         k: Sequence[int] = (1, 2, 5, 20), draws: int = 5, seed: int = 0, progress: bool = True,
     ):  # fmt: skip
         arguments.kind(LanguageModel, lm=lm)
-        check_layer(lm, layer, site)
         if not isinstance(k, list | tuple):
             raise ValueError(f"k={k!r} must be a list of numbers of latents, such as [1, 5].")
         arguments.whole(1, lm.d_model, k=k)
@@ -108,26 +100,19 @@ class Probing(Evaluation):
             context=context, batch=max(1, 1024 // context), seed=None, progress=progress,
         )  # fmt: skip
         asked = [[c.name, c.train.tolist(), c.train_is.tolist(), c.test.tolist()] for c in self.concepts]
-        concepts_hash = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
-        self.settings = {
-            "activations": self.store.folder.name, "concepts": concepts_hash, "k": self.k, "draws": draws, "seed": seed,
-        }  # fmt: skip
+        self.settings = {"activations": self.store.folder.name, "concepts": cache.key(asked=asked)}
+        self.settings |= {"k": self.k, "draws": draws, "seed": seed}
 
     def __call__(self, sae: torch.nn.Module) -> pd.DataFrame:
         """Accuracy of the probes on an SAE's latents.
 
         Returns
         -------
-        pandas.DataFrame
-            One row per k, concept and test text: metric (``"probe k=5"``, and the floor ``"probe k=5, random latents"``
-            of as many latents drawn from those that fire), item (concept and number of the text), score (1 if the probe
-            is right, else 0; for the floor the share of draws that are), cluster and concept (its name), task, k, fired
-            (how many latents are not zero on some training text: with none, every probe guesses).
-
-        Raises
-        ------
-        ValueError
-            If the dictionary has fewer latents than the largest k.
+        pandas.DataFrame, one row per k, concept and test text
+            metric (``"probe k=5"``, and the floor ``"probe k=5, random latents"`` of as many latents drawn from those
+            that fire), item (concept and number of the text), score (1 if the probe is right, else 0; for the floor the
+            share of draws that are), cluster and concept (its name), task, k, fired (how many latents are not zero on
+            some training text: with none, every probe guesses). Fewer latents than the largest k are a ValueError.
         """
         code = self._averages(sae.encode, device_for(sae, self.store.d_in))
         if self.k[-1] > code.shape[1]:
@@ -140,15 +125,11 @@ class Probing(Evaluation):
         return tables.sort_values("k", kind="stable", ignore_index=True).assign(fired=len(firing))
 
     def references(self) -> pd.DataFrame:
-        """What the same probes score without an SAE.
+        """What the same probes score without an SAE: reference, kind, and the columns of a call but for fired.
 
-        Returns
-        -------
-        pandas.DataFrame
-            Columns reference and kind, then those of a call but for fired. Ceiling: "dense probe" on all dimensions of
-            the averaged activation, the same for every k. Yardsticks: "best neurons", k coordinates of the activation,
-            chosen as latents are, and "PCA components" of the training texts, chosen alike. Floor: "shuffled labels",
-            best neurons again, chosen and fitted with the training labels in random order.
+        Ceiling: "dense probe" on all dimensions of the averaged activation, the same for every k. Yardsticks: "best
+        neurons", k coordinates of the activation, chosen as latents are, and "PCA components" of the training texts,
+        chosen alike. Floor: "shuffled labels", best neurons chosen and fitted with training labels in random order.
         """
         neurons = self._averages(lambda x: x, "cpu")
         components = PCA().fit(neurons[self._train]).transform(neurons)
@@ -191,17 +172,12 @@ class Probing(Evaluation):
     @torch.no_grad()
     def _averages(self, encode: Callable, device: torch.device | str, tokens_at_once: int = 4096) -> np.ndarray:
         """Mean over each text's tokens of what `encode` makes of their activations. Float32 (texts, width)."""
-        ends = np.cumsum(self._lengths)
-        means, first = [], 0
-        while first < len(ends):
-            start = ends[first] - self._lengths[first]
-            last = max(first + 1, int(np.searchsorted(ends, start + tokens_at_once, side="right")))
-            code = encode(self.store[start : ends[last - 1]].to(device))
-            lengths = torch.from_numpy(self._lengths[first:last]).to(device)
-            text_of = torch.repeat_interleave(torch.arange(last - first, device=device), lengths)
-            sums = torch.zeros(last - first, code.shape[1], device=device).index_add_(0, text_of, code.float())
-            means.append((sums / lengths[:, None]).cpu())
-            first = last
+        bounds = np.concatenate([[0], np.cumsum(self._lengths)])
+        means, step = [], max(1, tokens_at_once // self._lengths.max())
+        for first in range(0, len(self._lengths), step):
+            lengths = torch.from_numpy(self._lengths[first : first + step]).to(device)
+            code = encode(self.store[bounds[first] : bounds[first + len(lengths)]].to(device))
+            means.append(torch.segment_reduce(code.float(), "mean", lengths=lengths).cpu())
         return torch.cat(means).numpy()
 
     def _best(self, features, concepts=None):
@@ -220,8 +196,7 @@ def _mean(tables):
 def _first_tokens(lm, texts, most):
     """Every text cut to its first tokens, `most` at most, and how many they are."""
     for fewer in itertools.count():  # a cut inside a word may leave more tokens than were counted: then cut earlier
-        encoded = lm.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        spans = encoded["offset_mapping"]
+        spans = lm.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False).offset_mapping
         lengths = np.array([len(of_text) for of_text in spans])
         if (lengths <= most).all():
             return texts, lengths

@@ -41,15 +41,12 @@ class Reconstruction(Evaluation):
     ----------
     lm : LanguageModel
     store : ActivationStore
-        Of that model. Its held-out part gives the texts, its other part what the nulls may look at, and its record the
-        layer and hook point.
+        Of that model: its held-out part gives the texts, its other part what the references may look at.
     tokens : int
         Held-out activations to score; whole texts are taken until there are as many. The model's own predictions are
         kept where it is: 4 bytes per token and entry of the vocabulary, 0.6 GB for 3,000 of SmolLM2.
-    l0, d_sae : int
-        Active latents (and components of the PCA) and width of an untrained SAE.
-    seed : int
-        Of that SAE.
+    l0, d_sae, seed : int
+        Active latents (and components of the PCA), width and seed of an untrained SAE.
 
     Raises
     ------
@@ -82,6 +79,7 @@ class Reconstruction(Evaluation):
         arguments.whole(1, tokens=tokens, d_sae=d_sae)
         arguments.whole(1, d_sae, l0=l0)
         self.lm, self.store, self.tokens, self.l0, self.d_sae, self.seed = lm, store, tokens, l0, d_sae, seed
+        self.held_out = store.held_out  # refuses a store of one text
         self.layer, self.site = store.record["layer"], site_of(store.record)
         self.settings = {"store": store.folder.name, "tokens": tokens, "l0": l0, "d_sae": d_sae, "seed": seed}
 
@@ -93,17 +91,17 @@ class Reconstruction(Evaluation):
     def references(self) -> pd.DataFrame:
         """The model itself (ceiling); zero, the mean and an untrained SAE (floors); PCA (a yardstick)."""
         fit = self.store.train[: min(50_000, len(self.store.train))]
-        mean = fit.double().mean(dim=0)
-        pca = PCA(min(self.l0, *fit.shape), svd_solver="covariance_eigh").fit((fit.double() - mean).numpy())
-        axes = torch.from_numpy(pca.components_)
+        pca = PCA(min(self.l0, *fit.shape), svd_solver="covariance_eigh").fit(fit.double().numpy())
+
+        def project(x):
+            return torch.from_numpy(pca.inverse_transform(pca.transform(x.double().cpu().numpy()))).to(x)
+
         made = {
             ("the model itself", "ceiling"): self._items(lambda x: x),
             ("zero", "floor"): self._items(torch.zeros_like),
             ("mean", "floor"): self._items(self._mean.expand_as),
             ("untrained dictionary", "floor"): self(untrained(TopK(self.l0), fit, self.d_sae, self.seed)),
-            (f"PCA with {pca.n_components_} components", "yardstick"): self._items(
-                lambda x: ((x.cpu().double() - mean) @ axes.T @ axes + mean).to(x)
-            ),
+            (f"PCA with {pca.n_components_} components", "yardstick"): self._items(project),
         }
         return pd.concat(made, names=["reference", "kind"]).reset_index(["reference", "kind"])
 
@@ -111,7 +109,7 @@ class Reconstruction(Evaluation):
 
     @cached_property
     def _batches(self):
-        batches = list(_batches_of_rows(self.store.held_out, self.tokens))
+        batches = list(_batches_of_rows(self.held_out, self.tokens))
         for batch in batches:
             batch |= {name: batch[name].to(self.lm.device) for name in ("ids", "kept", "targets")}
             batch["hidden"] = read_layer(self.lm, batch["ids"], self.layer, None, self.site).float()
@@ -124,8 +122,7 @@ class Reconstruction(Evaluation):
         return torch.cat([batch["hidden"][batch["kept"]] for batch in self._batches]).mean(dim=0)
 
     @cached_property
-    def _ablated(self):
-        """The loss of every text with zero, and with the mean, in the place of its activations."""
+    def _ablated(self):  # the loss of every text
         ways = {RECOVERED_ZERO: torch.zeros_like, RECOVERED_MEAN: self._mean.expand_as}
         return {metric: self._losses(replace)["loss"] for metric, replace in ways.items()}
 
@@ -177,8 +174,7 @@ class Reconstruction(Evaluation):
 def _batches_of_rows(store: ActivationStore, tokens: int) -> Iterator[dict]:
     """The first texts of a store as batches of rows, padded on the right, where a causal model does not look.
 
-    ``kept`` and ``targets`` have the shape of ``ids``: which positions the SAE sees, and the token that follows each,
-    -1 where there is none.
+    As ``ids``: ``kept``, which positions the SAE sees, and ``targets``, the token that follows each, -1 for none.
     """
     documents, rows = store.documents, []
     for index in range(len(store)):

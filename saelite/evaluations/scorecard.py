@@ -1,6 +1,6 @@
 """The scorecard: every score beside its floor and ceiling, and what it allows one to say of trained against frozen."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -23,22 +23,18 @@ def scorecard(
     Parameters
     ----------
     saes : dict of (architecture, baseline) to SAE
-        One of each architecture is called `against`; see :func:`saelite.grid.fit`.
-    measured : list of (evaluation, dict of metric to margin)
-        Each an :class:`saelite.evaluations.Evaluation`, which of its metrics to take, and for each the largest
-        difference that is of no interest.
-    against : str
-        What the others are compared with, the trained SAE.
-    progress : bool
+        One of each architecture is called `against`: the trained SAE that the others are compared with.
+    measured : list of (:class:`saelite.evaluations.Evaluation`, dict of metric to margin)
+        Of each metric to take, the largest difference that is of no interest.
+    against, progress : str, bool
 
     Returns
     -------
     pandas.DataFrame, one row per SAE and metric
         architecture, baseline, metric, score, low, high, items; floor and ceiling (the highest and the lowest that were
-        measured for the metric), with their names; rescaled (0 at the floor, 1 at the ceiling, NaN where these two
-        cannot be told apart); and the columns of :func:`against_trained`. Where the trained SAE's interval reaches down
-        to the floor or lies below it, equivalent becomes "nothing to match", and so does better, unless the baseline
-        itself is above the floor. Worse and not told apart are no matches, and stay.
+        measured), floor_is and ceiling_is; rescaled (0 at the floor, 1 at the ceiling, NaN where these two cannot be
+        told apart); and the columns of :func:`against_trained`. Where the trained SAE's interval does not lie above the
+        floor, equivalent becomes "nothing to match", and so does better, unless the baseline itself is above it.
 
     Raises
     ------
@@ -52,8 +48,7 @@ def scorecard(
     >>> lm, texts = sl.language_model("smollm2"), load_concepts(["sentiment"], per_label=15)
     >>> probing = sl.Probing(lm, texts, layer=2, context=8, k=[1], progress=False)
     >>> saes = {("TopK", name): sl.SAE(lm.d_model, 64, sl.TopK(4)) for name in ("fully trained", "the same")}
-    >>> card = sl.scorecard(saes, [(probing, {"probe k=1": 0.02})], progress=False)
-    >>> card["difference"].tolist()
+    >>> sl.scorecard(saes, [(probing, {"probe k=1": 0.02})], progress=False)["difference"].tolist()
     [nan, 0.0]
     """
     if not isinstance(saes, Mapping) or not all(isinstance(name, tuple) and len(name) == 2 for name in saes):
@@ -62,33 +57,30 @@ def scorecard(
         _refuse_lower_is_better(margins)
     tables = []
     for evaluation, margins in measured:
-        items = reuse.over(saes, evaluation, progress=progress)
+        name, items = type(evaluation).__name__, reuse.over(saes, evaluation, progress=progress)
         if items.empty:
             raise ValueError(
-                f"{type(evaluation).__name__} has no item that could be scored for any of the SAEs: give it more "
-                "activations or texts, or leave this evaluation out."
+                f"{name} has no item that could be scored for any of the SAEs: give it more activations or texts, or "
+                "leave it out."
             )
         limits = summarise(reuse.references(evaluation), ["metric", "kind", "reference"])
         for metric, margin in margins.items():
             of_metric = items[items["metric"] == metric]
             if of_metric.empty:
-                raise ValueError(
-                    f"{type(evaluation).__name__} has no metric {metric!r}; it has {sorted(set(items['metric']))}."
-                )
+                raise ValueError(f"{name} has no metric {metric!r}; it has {sorted(set(items['metric']))}.")
             table = summarise(of_metric, ["architecture", "baseline", "metric"])
             differences = against_trained(of_metric, margin=margin, paired=evaluation.paired, against=against)
-            table = table.merge(differences, how="left")
-            tables.append(_without_hollow_matches(_within(table, limits[limits["metric"] == metric]), against))
+            tables.append(_within(table.merge(differences, how="left"), limits[limits["metric"] == metric], against))
     return pd.concat(tables, ignore_index=True)
 
 
 def against_trained(items: pd.DataFrame, *, margin: float, paired: bool, against: str = TRAINED) -> pd.DataFrame:
-    """How every baseline's score differs from that of the trained SAE of its architecture.
+    """How every baseline's score differs from that of the trained SAE of its architecture, where there is one.
 
     Parameters
     ----------
     items : pandas.DataFrame
-        As :func:`saelite.reuse.over` gives them.
+        As :func:`saelite.reuse.over` gives them; ValueError if a metric is better where it is lower.
     margin, paired
         As in :func:`saelite.statistics.contrast`.
     against : str
@@ -97,13 +89,7 @@ def against_trained(items: pd.DataFrame, *, margin: float, paired: bool, against
     Returns
     -------
     pandas.DataFrame, one row per metric, architecture and baseline
-        metric, architecture, baseline, difference, verdict, difference_low, difference_high, detectable, margin. An
-        architecture without a trained SAE, or whose items are none, is left out.
-
-    Raises
-    ------
-    ValueError
-        If a metric is better where it is lower, so that "better" would mean worse.
+        metric, architecture, baseline, difference, verdict, difference_low, difference_high, detectable, margin.
     """
     _refuse_lower_is_better(set(items["metric"]))
     columns = ["metric", "architecture", "baseline", "difference", "verdict", "low", "high", "detectable", "margin"]
@@ -117,15 +103,14 @@ def against_trained(items: pd.DataFrame, *, margin: float, paired: bool, against
     return pd.DataFrame(rows, columns=columns).rename(columns={"low": "difference_low", "high": "difference_high"})
 
 
-def _refuse_lower_is_better(metrics: Iterable[str]):
+def _refuse_lower_is_better(metrics):
     for metric in set(metrics) & {LOSS, KL}:
         raise ValueError(
-            f"The metric {metric!r} is better where it is lower, so its verdicts would be the wrong way round: take "
-            "loss recovered instead."
+            f"The metric {metric!r} is better where it is lower, not as verdicts say: take loss recovered."
         )
 
 
-def _within(table, limits):
+def _within(table, limits, against):
     """Add to the scores of one metric the highest floor, the lowest ceiling, and where between them each stands."""
     found = {}
     for name, extreme in (("floor", "idxmax"), ("ceiling", "idxmin")):
@@ -134,11 +119,8 @@ def _within(table, limits):
         table[name] = np.nan if found[name] is None else found[name]["score"]
         table[f"{name}_is"] = None if found[name] is None else found[name]["reference"]
     both = all(limit is not None for limit in found.values())
-    return table.assign(rescaled=[rescaled(score, **found) if both else np.nan for score in table["score"]])
-
-
-def _without_hollow_matches(table, against):
-    """A baseline that matches a trained SAE which is itself at the floor has matched nothing."""
+    table["rescaled"] = [rescaled(score, **found) if both else np.nan for score in table["score"]]
+    # a baseline that matches a trained SAE which is itself at the floor has matched nothing
     at_floor = ~(table["low"] > table["floor"]) & table["floor"].notna()
     nothing = table["architecture"].isin(table.loc[at_floor & (table["baseline"] == against), "architecture"])
     hollow = nothing & ((table["verdict"] == "equivalent") | (table["verdict"] == "better") & at_floor)
