@@ -85,8 +85,7 @@ def load_concepts(
 
     Returns
     -------
-    pandas.DataFrame
-        Columns task, label, split ("train" or "test"), text.
+    pandas.DataFrame, with columns task, label, split ("train" or "test") and text
 
     Raises
     ------

@@ -49,9 +49,8 @@ class Editing(Evaluation):
 
     Parameters
     ----------
-    lm : LanguageModel
-    facts : KnownFacts
-        From :func:`saelite.evaluations.facts.known_facts`.
+    lm, facts : LanguageModel, KnownFacts
+        What the model knows is from :func:`saelite.evaluations.facts.known_facts`.
     layer, site : int, str
         The hook point that is edited; see :func:`saelite.data.language_models.module_at`.
     pairs : int
@@ -232,8 +231,8 @@ class Editing(Evaluation):
         adam = torch.optim.Adam(parameters, lr=lr)
         pairs, losses = self._pairs[target]["train"], []
         for step in range(steps):
-            drawn = generator.choice(len(pairs), self.batch // 2, replace=len(pairs) < self.batch // 2)
-            drawn = [pairs[i] for i in drawn]
+            half = self.batch // 2
+            drawn = [pairs[i] for i in generator.choice(len(pairs), half, replace=len(pairs) < half)]
             asked = [(target, base, source) for base, source, _ in drawn]
             asked += [(others[generator.integers(len(others))], base, source) for base, source, others in drawn]
             base, source, wanted = self._rows(asked, target)

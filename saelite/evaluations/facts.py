@@ -43,17 +43,12 @@ class Facts:
 class KnownFacts(Facts):
     """The facts that a model answers right, as :func:`known_facts` gives them: the others are None, or left out.
 
-    Attributes
-    ----------
-    tokens : dict of str to dict of str to int
-        The first token of every value of an attribute, by which an answer is judged.
-    counts : pandas.DataFrame
-        One row per attribute, the left out ones too: attribute, entities (with a value), shared (of those, left out
-        because their value begins with the same token as another), asked, right, accuracy (right / asked), values
-        (different ones among the right), kept ("yes", or why not).
+    In ``counts`` the left out attributes have a row too: attribute, entities (with a value), shared (of those, left out
+    because their value begins with the same token as another), asked, right, accuracy (right / asked), values
+    (different ones among the right), kept ("yes", or why not).
     """
 
-    tokens: dict[str, dict[str, int]]
+    tokens: dict[str, dict[str, int]]  #: the first token of every value of an attribute, by which answers are judged
     counts: pd.DataFrame
 
 
@@ -101,10 +96,9 @@ def known_facts(lm: LanguageModel, facts: Facts, *, at_least: int = 20) -> Known
     """Ask a model for every fact, and keep those that it answers right.
 
     An answer is judged by its first token, the likeliest of the whole vocabulary. Values of an attribute that begin
-    with the same token (United States, United Kingdom) cannot be told apart so, and are left out.
-
-    ValueError if fewer than two attributes are known of `at_least` entities and more than one value: an edit that
-    changes one is tested on another.
+    with the same token (United States, United Kingdom) cannot be told apart so, and are left out. So are attributes
+    that are known of fewer than `at_least` entities, or have a single value. If fewer than two are left, ValueError: an
+    edit that changes one is tested on another.
     """
     arguments.kind(LanguageModel, lm=lm)
     arguments.kind(Facts, facts=facts)

@@ -35,8 +35,7 @@ class Probing(Evaluation):
 
     Parameters
     ----------
-    lm : LanguageModel
-    concepts : pandas.DataFrame
+    lm, concepts : LanguageModel, pandas.DataFrame
         Columns task, label, split and text, as :func:`saelite.evaluations.concepts.load_concepts` gives them.
     layer, site : int, str
         The hook point of the SAEs; see :func:`saelite.data.language_models.module_at`.

@@ -30,18 +30,15 @@ RECOVERED_ZERO, RECOVERED_MEAN = "loss recovered (zero)", "loss recovered (mean)
 class Reconstruction(Evaluation):
     """Explained variance, cross-entropy, KL divergence and loss recovered of an SAE on held-out texts.
 
-    One item is a text. Positions that the harvest dropped keep their own activation.
-
-    *Loss recovered* is the share of the loss of an ablation that the SAE avoids:
-    ``(CE(ablated) - CE(spliced)) / (CE(ablated) - CE(model))``, once with zero in the place of the activation and once
-    with its mean. The mean is fairer: zero is far from anything that the layers above ever saw, so nearly everything
-    recovers nearly all of that loss.
+    One item is a text. Positions that the harvest dropped keep their own activation. *Loss recovered* is the share of
+    the loss of an ablation that the SAE avoids, ``(CE(ablated) - CE(spliced)) / (CE(ablated) - CE(model))``, once with
+    zero in the place of the activation and once with its mean. The mean is fairer: zero is far from anything that the
+    layers above ever saw, so nearly everything recovers nearly all of that loss.
 
     Parameters
     ----------
-    lm : LanguageModel
-    store : ActivationStore
-        Of that model: its held-out part gives the texts, its other part what the references may look at.
+    lm, store : LanguageModel, ActivationStore
+        The store is of that model: its held-out part gives the texts, its other part what the references may look at.
     tokens : int
         Held-out activations to score; whole texts are taken until there are as many. The model's own predictions are
         kept where it is: 4 bytes per token and entry of the vocabulary, 0.6 GB for 3,000 of SmolLM2.
@@ -172,10 +169,8 @@ class Reconstruction(Evaluation):
 
 
 def _batches_of_rows(store: ActivationStore, tokens: int) -> Iterator[dict]:
-    """The first texts of a store as batches of rows, padded on the right, where a causal model does not look.
-
-    As ``ids``: ``kept``, which positions the SAE sees, and ``targets``, the token that follows each, -1 for none.
-    """
+    """The first texts of a store as batches of rows, padded on the right; shaped like ``ids`` are ``kept``, which
+    positions the SAE sees, and ``targets``, the token that follows each, -1 for none."""
     documents, rows = store.documents, []
     for index in range(len(store)):
         if index >= tokens and documents[index] != documents[index - 1]:

@@ -59,10 +59,7 @@ def scorecard(
     for evaluation, margins in measured:
         name, items = type(evaluation).__name__, reuse.over(saes, evaluation, progress=progress)
         if items.empty:
-            raise ValueError(
-                f"{name} has no item that could be scored for any of the SAEs: give it more activations or texts, or "
-                "leave it out."
-            )
+            raise ValueError(f"{name} has no item that could be scored for any of the SAEs: give more or leave it out.")
         limits = summarise(reuse.references(evaluation), ["metric", "kind", "reference"])
         for metric, margin in margins.items():
             of_metric = items[items["metric"] == metric]
@@ -105,9 +102,7 @@ def against_trained(items: pd.DataFrame, *, margin: float, paired: bool, against
 
 def _refuse_lower_is_better(metrics):
     for metric in set(metrics) & {LOSS, KL}:
-        raise ValueError(
-            f"The metric {metric!r} is better where it is lower, not as verdicts say: take loss recovered."
-        )
+        raise ValueError(f"The metric {metric!r} is better where it is lower: take loss recovered instead.")
 
 
 def _within(table, limits, against):
