@@ -55,11 +55,12 @@ from matplotlib import pyplot as plt
 from saebook.exercises import causal_editing as exercises
 from saebook.paper import paper_scores
 from saebook.setup import Markdown, display, keep, language_chapter, show
+from saebook.words import no_better_than_floor
 
 from saelite import arguments, plots
 from saelite.evaluations.editing import Editing
 from saelite.evaluations.facts import city_facts, known_facts
-from saelite.evaluations.scorecard import against_trained, no_better_than_floor
+from saelite.evaluations.scorecard import against_trained
 from saelite.reuse import over, references
 from saelite.statistics import rescaled, summarise
 

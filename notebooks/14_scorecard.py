@@ -73,6 +73,7 @@ from saebook.exercises import scorecard as exercises
 from saebook.paper import SITE, paper_table
 from saebook.setup import Markdown, display, keep, language_chapter, results_folder, show
 from saebook.tables import reference_run
+from saebook.words import no_better_than_floor
 
 from saelite import arguments, plots
 from saelite.evaluations.autointerp import AutoInterp
@@ -82,7 +83,7 @@ from saelite.evaluations.facts import city_facts, known_facts
 from saelite.evaluations.judges import EmbeddingJudge, LexicalJudge
 from saelite.evaluations.probing import Probing
 from saelite.evaluations.reconstruction import EV, RECOVERED_MEAN, Reconstruction
-from saelite.evaluations.scorecard import TRAINED, no_better_than_floor, scorecard
+from saelite.evaluations.scorecard import TRAINED, scorecard
 from saelite.reuse import over
 from saelite.statistics import LEVEL
 

@@ -63,6 +63,14 @@ def training(*, batch_size, lr, seed, tokens=None, samples=None, epochs=1, train
             raise ValueError(f"train_tokens={train_tokens} are fewer than one batch of {batch_size}: ask for more.")
 
 
+def kind(wanted: type, **given):
+    """Objects of one class, such as a LanguageModel where its name was given."""
+    for name, value in given.items():
+        if not isinstance(value, wanted):
+            shown = " ".join(repr(value).split())[:60]
+            raise ValueError(f"{name}={shown} is a {type(value).__name__}: give a {wanted.__name__}.")
+
+
 def known(kind: type) -> dict[str, type]:
     """The public classes derived from `kind` by name, one's own among them as soon as they are defined."""
     found = {}

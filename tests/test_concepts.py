@@ -121,7 +121,7 @@ def test_bad_input_is_refused(tmp_path):
         load_concepts([file], label="kind")
     with pytest.raises(ValueError, match="per_label=5"):
         load_concepts(per_label=5)
-    with pytest.raises(ValueError, match="each once"):
+    with pytest.raises(ValueError, match="none of them twice"):
         load_concepts([])
     with pytest.raises(ValueError, match="'colour'.*cannot be loaded"):
         load_concepts(["colour"])

@@ -8,7 +8,7 @@ from tiny_facts import ENTITIES, PROMPTS, WORDS, answered, tiny
 from torch import nn
 from transformers import AutoModelForCausalLM, Gemma2Config, GPTNeoXConfig
 
-from saelite import evaluations
+from saelite import reuse
 from saelite.data.language_models import LanguageModel, module_at
 from saelite.evaluations.editing import Editing
 from saelite.evaluations.facts import Facts, KnownFacts, known_facts
@@ -140,9 +140,8 @@ def test_a_subspace_of_full_dimension_swaps_the_whole(lm):
     tables = dict(list(editing.references().groupby("reference")))
     for name in ("random subspace", "learned subspace (DAS)"):
         assert np.array_equal(tables[name]["score"], tables["whole swap"]["score"])
-    linear = editing._subspace()
-    editing._learn_subspace(linear, editing.targets[0])
-    torch.testing.assert_close(linear.weight @ linear.weight.T, torch.eye(16), rtol=0, atol=1e-5)
+    for rows in editing._subspaces(editing.targets[0]):
+        torch.testing.assert_close(rows @ rows.T, torch.eye(16), rtol=0, atol=1e-5)
 
 
 def test_the_loss_reaches_the_mask_and_learning_lowers_it(lm):
@@ -196,16 +195,18 @@ def test_scores_are_the_same_twice_and_through_the_cache(editing):
     first = editing(Perfect())
     pd.testing.assert_frame_equal(first, editing(Perfect()))
     grid = {("none", "perfect"): Perfect()}
-    kept = [evaluations.over(grid, editing, progress=False) for _ in range(2)]
+    kept = [reuse.over(grid, editing, progress=False) for _ in range(2)]
     pd.testing.assert_frame_equal(*kept)
     assert (first["score"] == (first["cause"] + first["isolation"]) / 2).all()
-    pd.testing.assert_frame_equal(*(evaluations.references(editing) for _ in range(2)))
+    pd.testing.assert_frame_equal(*(reuse.references(editing) for _ in range(2)))
 
 
 def test_bad_input_is_one_sentence(lm):
     facts = made_up(lm)
     with pytest.raises(ValueError, match="layer=3 is not in"):
         Editing(lm, facts, layer=3)
+    with pytest.raises(ValueError, match="facts=.* is a Facts: give a KnownFacts"):
+        Editing(lm, Facts(facts.table, PROMPTS), layer=1)
     with pytest.raises(ValueError, match="steps=0"):
         Editing(lm, facts, layer=1, steps=0)
     with pytest.raises(ValueError, match="dimensions=17"):

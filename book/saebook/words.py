@@ -42,3 +42,30 @@ def in_words(table: pd.DataFrame, nulls: pd.DataFrame) -> str:
                 "so the shares above say nothing about what training achieves."
             )
     return "\n".join(lines)
+
+
+def no_better_than_floor(trained: pd.DataFrame) -> str:
+    """Which trained SAEs a metric finds no better than its floor, in a sentence or two.
+
+    Parameters
+    ----------
+    trained : pandas.DataFrame
+        Rows of one metric: architecture, low, high, floor, floor_is.
+
+    Returns
+    -------
+    str
+        Empty if the intervals of all lie above the floor, or there is no floor.
+    """
+    below = trained["high"] < trained["floor"]
+    reaches = (trained["low"] <= trained["floor"]) & ~below
+    said = []
+    for which, where in (
+        (below, "lies wholly below the floor: it does worse than *{}*, so there is nothing to match"),
+        (reaches, "reaches down to the floor (*{}*), so there is little that a baseline could lack"),
+    ):
+        if which.any():
+            names = " and ".join(trained.loc[which, "architecture"])
+            where = where.format(trained.loc[which, "floor_is"].iloc[0])
+            said.append(f"For {names} the trained SAE's own interval {where}.")
+    return " ".join(said)

