@@ -71,8 +71,9 @@ fuzz: $(READY)  ## try bad values for every parameter of every notebook; the cou
 links: book  ## try every link that leads to another site
 	PYTHONPATH=_build/stage/book/_ext $(BIN)/python -m sphinx -b linkcheck -q _build/stage _build/links
 
-lint: $(READY)  ## check the style with ruff
+lint: $(READY)  ## check the style with ruff, and who imports whom
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 
 lock: SHELL := bash
 lock: $(READY)  ## renew requirements.lock from requirements.txt
