@@ -188,6 +188,8 @@ def batches(data: Any, batch_size: int = 1024, epochs: int = 1, seed: int = 0) -
     sequence, or iterable, of tensors of shape (batch, d_in)
     """
     if isinstance(data, torch.Tensor | np.ndarray) or is_rows(data):
+        if hasattr(data, "batches"):  # a store's held-out part is not for training
+            return data.batches(batch_size, epochs=epochs, seed=seed)
         return Batches(rows(data), batch_size, epochs, seed)
     if hasattr(data, "settings") and hasattr(data, "__getitem__"):
         return data
