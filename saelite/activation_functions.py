@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from saelite.kernels import parallel
-from saelite.kernels.sparse import Support, flatnonzero
+from saelite.kernels.ranking import largest_of_batch, largest_of_rows
+from saelite.kernels.sparse import Support
 
 if TYPE_CHECKING:
     from saelite.kernels.pre_activations import PreActivations
@@ -98,7 +99,7 @@ class TopK(ActivationFunction):
         # than k entries in nearly every row; the few rows where it leaves fewer are looked at whole.
         d_sae = pre.shape[1]
         support, z = pre.above(self.guess * pre.norms)
-        chosen, kth = _largest_of_rows(support, z, self.k)
+        chosen, kth = largest_of_rows(support, z, self.k)
         short = kth.isinf().nonzero().squeeze(1)
         whole = pre.dense(short).topk(self.k, dim=1, sorted=True)
         kth[short] = whole.values[:, -1]
@@ -154,18 +155,10 @@ class BatchTopK(ActivationFunction):
             support, z = pre.above(floor * unit)
             if parallel.total(len(z)) >= wanted:
                 break
-        smallest = z.new_zeros(())
-        # where several processes share a batch, each finds the k-th value of the whole, then keeps what it has above it
-        ranks, mine = parallel.gather(z / (unit.flatten().index_select(0, support.rows) if unit.ndim else unit))
-        if len(ranks):
-            largest = ranks.topk(min(wanted, len(ranks)), sorted=False)
-            smallest = largest.values.min()
-            if len(ranks) > wanted:
-                places = flatnonzero(ranks >= smallest)
-                if len(places) > wanted:  # equals at the edge
-                    places = largest.indices.sort().values
-                places = parallel.own(places, mine)
-                support, z = support.keep(places), z.index_select(0, places)
+        ranks = z / (unit.flatten().index_select(0, support.rows) if unit.ndim else unit)
+        places, smallest = largest_of_batch(ranks, wanted)
+        if places is not None:
+            support, z = support.keep(places), z.index_select(0, places)
         self.threshold.lerp_(smallest.to(self.threshold.dtype), self.threshold_rate)
         self.guess = 0.98 * float(smallest)
         return support, z
@@ -396,18 +389,6 @@ class _Step(torch.autograd.Function):
         z, threshold, bandwidth = ctx.saved_tensors
         window = (z - threshold).abs() < bandwidth / 2
         return None, -grad * window / bandwidth, None
-
-
-def _largest_of_rows(support, z, k):
-    """Of the entries of a support, the k largest in each row: their places, and each row's k-th value, inf if short."""
-    starts = support.row_starts
-    width = max(k, int(starts.diff().max()))
-    table = z.new_full((support.shape[0], width), -torch.inf)
-    first = torch.arange(support.shape[0], device=z.device) * width - starts[:-1]
-    table.view(-1)[torch.arange(len(z), device=z.device) + first.index_select(0, support.rows)] = z
-    top = table.topk(k, dim=1)
-    kth = top.values[:, -1]
-    return (starts[:-1, None] + top.indices)[kth > -torch.inf].flatten(), kth
 
 
 def threshold_for_l0(pre: Tensor, l0: float) -> Tensor:
