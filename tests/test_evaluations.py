@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from saelite.activation_functions import TopK
+from saelite.evaluations import Evaluation
 from saelite.reuse import fingerprint, over, references
 from saelite.sae import SAE
 
 
-class Counting:
+class Counting(Evaluation):
     """An evaluation that counts its calls."""
 
     paired = True
@@ -86,3 +87,14 @@ def test_fingerprints_tell_apart_modules_of_others_that_differ_in_a_plain_settin
 
     assert fingerprint(Other(2)) == fingerprint(Other(2))
     assert len({fingerprint(sae) for sae in (Other(2), Other(3), Other(2, 0.2))}) == 3
+
+
+def test_an_evaluation_that_lacks_what_one_must_have_is_refused_when_it_is_made():
+    class Half(Evaluation):
+        paired, settings = True, {}
+
+        def __call__(self, sae):
+            return pd.DataFrame()
+
+    with pytest.raises(TypeError, match="references"):
+        Half()

@@ -20,7 +20,7 @@ from saelite.data.language_models import LanguageModel, fingerprint, read_input,
 from saelite.data.splicing import run_from
 from saelite.data.store import ActivationStore
 from saelite.evaluations import Evaluation, device_for
-from saelite.nulls import untrained
+from saelite.null_models import untrained
 
 ROWS_AT_ONCE = 8
 EV, LOSS, KL = "explained variance", "cross-entropy", "KL divergence"
