@@ -60,7 +60,8 @@ def train_or_load(sae: SAE, data: Any, *, progress: bool = True, **settings) -> 
             "The cache knows data by their content, and batches that can only be walked through do not tell it: give "
             "the activations themselves, or call `train`, which keeps nothing."
         )
-    rules = (sae.activation, sae.baseline, batches, *settings.values())
+    of_all = getattr(batches, "of_all_processes", batches)  # what `parallel.shard` was given
+    rules = (sae.activation, sae.baseline, of_all, *settings.values())
     try:
         sources = sources_of(*rules)
     except OSError as error:

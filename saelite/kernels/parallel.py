@@ -64,15 +64,15 @@ def shard(batches: Iterable[torch.Tensor]) -> Iterable[torch.Tensor]:
 
 class _Shard(Sequence):
     def __init__(self, batches):
-        self.batches = batches
+        self.of_all_processes = batches
         if hasattr(batches, "settings"):
             self.settings = batches.settings
 
     def __len__(self):
-        return len(self.batches)
+        return len(self.of_all_processes)
 
     def __getitem__(self, i):
-        return _own_rows(self.batches[i])
+        return _own_rows(self.of_all_processes[i])
 
 
 def _own_rows(batch):
