@@ -25,10 +25,15 @@ class NotebookFailed(RuntimeError):
 def guarded(command) -> int:
     """Run a command; end in one line and an exit code where it is refused, fails or is stopped."""
 
+    heard = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) != signal.SIG_IGN]
+
     def stop(*_):
+        for one in heard:  # a second would leave running what is being ended; one ignored would be so in a new process
+            signal.signal(one, lambda *_: None)
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
+    for one in heard:
+        signal.signal(one, stop)
     try:
         return command() or 0
     except Refused as refusal:

@@ -132,6 +132,8 @@ def test_a_stopped_sweep_ends_its_processes_and_resumes(tmp_path):
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     eventually(lambda: process.poll() is not None or log.exists())  # the first has finished, the second waits
     process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)  # a second would leave something running, and is not heard
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     # libzmq at times prints an assertion of its own when a kernel is ended (zeromq/libzmq#1307): noise, and not ours
@@ -152,11 +154,12 @@ def test_a_unit_that_takes_more_memory_than_its_share_is_ended_in_words(tmp_path
         get_current_task=lambda: "unit",
         memory_manager=SimpleNamespace(memory_limit=800_000_000),
         status=SimpleNamespace(name="running"),
+        address="tcp://127.0.0.1:1",
     )
     monkeypatch.setattr(distributed, "get_worker", lambda: worker)
     (unit,) = sweep.units_of(notebook, {}, {"samples": [1]}, tmp_path)
     with pytest.raises(RuntimeError, match="took more than 0.8 GB of memory, its worker's share: try fewer workers"):
         sweep_engine.work(*unit.job(), 1)
     notebook.unlink()
-    with pytest.raises(RuntimeError, match="finds no .*01_a.ipynb: it needs the project"):
+    with pytest.raises(RuntimeError, match="at tcp://127.0.0.1:1 finds no .*01_a.ipynb: it needs the project"):
         sweep_engine.work(*unit.job(), 1)
