@@ -9,7 +9,7 @@ from torch import nn
 
 from saelite.activation_functions import TopK
 from saelite.data.harvest import harvest
-from saelite.evaluations.autointerp import DECILES, AutoInterp, Neurons
+from saelite.evaluations.autointerp import DECILES, AutoInterp
 from saelite.evaluations.judges import LexicalJudge
 from saelite.sae import SAE
 
@@ -186,17 +186,6 @@ def test_references_say_what_they_are(store):
         ("untrained SAE", "floor"), ("neurons", "yardstick"),
     }  # fmt: skip
     assert table["score"].between(0, 1).all()
-
-
-def test_neurons_are_coordinates_of_both_signs_at_the_l0_asked_for():
-    sample = torch.randn(500, 7, generator=torch.Generator().manual_seed(0)) * 3 + 5
-    neurons = Neurons(sample, 4)
-    code = neurons.encode(sample)
-    standard = (sample - sample.mean(dim=0)) / sample.std(dim=0)
-    assert (code > 0).float().sum(dim=1).mean() == pytest.approx(4, abs=0.01)
-    active = code > 0
-    torch.testing.assert_close(code[active], torch.cat([standard, -standard], dim=1)[active])
-    assert Neurons(sample, 100).encode(sample).gt(0).sum(dim=1).max() <= 7  # no more than one sign of each
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ import hashlib
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
 from saelite.activation_functions import TopK
 from saelite.data.token_rows import kept_positions
 from saelite.evaluations.judges import Passage
+from saelite.nulls import Neurons
 from saelite.sae import SAE
 
 DECILES = [f"decile_{i}" for i in range(1, 11)]
@@ -168,8 +168,8 @@ class AutoInterp:
 
         - *untrained SAE* (floor): a random dictionary as a calibrated matched filter, TopK at the same L0. Its latents
           are random directions of the activation space, so what it scores is owed to the model and the protocol.
-        - *neurons* (yardstick): the coordinates of the activation, see :class:`Neurons`. Not a ceiling: an SAE should
-          beat it.
+        - *neurons* (yardstick): the coordinates of the activation (:class:`saelite.nulls.Neurons`). Not a ceiling: an
+          SAE should beat it.
 
         There is no natural ceiling but 1: no set of latents is known to be described perfectly.
 
@@ -277,36 +277,6 @@ class AutoInterp:
             )
         columns = ["metric", "item", "score", "accuracy", "on_silent", *DECILES, "tests", "malformed", "description"]
         return pd.DataFrame(rows, columns=columns).assign(unanswered=len(tasks) - len(rows))
-
-
-class Neurons(nn.Module):
-    """The coordinates of an activation, taken for latents: what one has without an SAE.
-
-    Each coordinate is standardised and counts as two latents, one a sign. They are active above one threshold for all,
-    set so that `l0` of them are on average. There is no decoder.
-
-    Parameters
-    ----------
-    sample : tensor of shape (n, d_in)
-        Sets means, standard deviations and the threshold.
-    l0 : int
-        Below ``2 * d_in``.
-    """
-
-    def __init__(self, sample, l0):
-        super().__init__()
-        self.register_buffer("mean", sample.mean(dim=0))
-        self.register_buffer("std", sample.std(dim=0).clamp(min=1e-12))
-        self.register_buffer("threshold", torch.zeros(()))
-        standard = self.encode(sample)
-        kept = min(l0 * len(sample), standard.numel())
-        self.threshold.copy_(standard.flatten().topk(kept, sorted=True).values[-1].clamp(min=0))
-
-    def encode(self, activations):
-        """Shapes (batch, d_in) to (batch, 2 * d_in), non-negative."""
-        standard = (activations - self.mean) / self.std
-        standard = torch.cat([standard, -standard], dim=1)
-        return standard * (standard > self.threshold)
 
 
 def _windows(store, window, start):

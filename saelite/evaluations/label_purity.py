@@ -12,8 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from saelite.evaluations.autointerp import Neurons
 from saelite.evaluations.image_latents import image_peaks
+from saelite.nulls import Neurons
 
 PURITY, PURITY_RARE = "label purity", "label purity, rare latents"
 RANDOM_SETS = 1000
@@ -130,7 +130,7 @@ class LabelPurity:
         """What the scores are to be read against.
 
         - *random images* (floor): sets of as many images, drawn at random; its expectation is `chance`.
-        - *neurons* (yardstick): the channels of the block, :class:`saelite.evaluations.autointerp.Neurons`, both signs.
+        - *neurons* (yardstick): the channels of the block, :class:`saelite.nulls.Neurons`, both signs.
         - *supervised probes* (ceiling): a logistic regression told the labels of the training images, on the mean and
           the largest of each channel over places; an item is a label and the held-out images that it is surest of.
           Labels with fewer held-out images than `top` are left out.
