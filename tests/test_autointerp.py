@@ -191,10 +191,10 @@ def test_references_say_what_they_are(store):
 @pytest.mark.parametrize(
     "changed, said",
     [
-        ({"n_latents": 0}, "n_latents=0 must be at least 1"),
-        ({"min_test": 20}, "min_test=20 asks for more"),
+        ({"n_latents": 0}, "n_latents=0 must be a whole number of 1"),
+        ({"min_test": 20}, "min_test=20 must be a whole number from 1 to 10"),
         ({"tokens_scored": 8}, "come from [01] text"),
-        ({"judges": [LexicalJudge(), LexicalJudge()]}, "a name of its own"),
+        ({"judges": [LexicalJudge(), LexicalJudge()]}, "names_of_judges=.* none of them twice"),
     ],
 )
 def test_bad_input_is_refused(store, changed, said):

@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from saebook.contexts import activation_histograms, contexts_html
 from tiny import tiny_model
 
 from saelite.activation_functions import TopK
-from saelite.evaluations.latents import activation_histograms, contexts_html, draw_latents, logit_effect, top_contexts
+from saelite.evaluations.latents import draw_latents, logit_effect, top_contexts
 from saelite.sae import SAE
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from IPython.display import HTML
 from numpy.typing import ArrayLike
 
-from saelite.evaluations.latents import contexts_html
+from saebook.contexts import contexts_html
 
 _SLIDER = """
 <div class="saelite-slider" role="group" aria-label="{label}">
