@@ -175,8 +175,9 @@ class EmbeddingJudge:
 
     @torch.no_grad()
     def prepare(self, passages: Sequence[Passage], batch: int = 64) -> None:
-        """Embed what was not embedded yet, each text once, texts of like length together."""
-        missing = sorted({p.text for p in passages} - self._kept.keys(), key=lambda text: (len(text), text))
+        """Embed what was not embedded yet, each text once, texts of as many tokens together."""
+        missing = {passage.text for passage in passages} - self._kept.keys()
+        missing = sorted(missing, key=lambda text: (len(self.tokenizer.tokenize(text)), text))
         for start in range(0, len(missing), batch):
             texts = missing[start : start + batch]
             inputs = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(self.device)
