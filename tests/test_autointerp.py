@@ -180,6 +180,40 @@ def test_an_sae_of_another_library_will_do(store):
     assert make(store)(Foreign())["score"].between(0, 1).all()
 
 
+def test_a_judge_that_can_prepare_is_told_of_all_passages_first(store, sae):
+    class Prepared(LexicalJudge):
+        known, shown = frozenset(), frozenset()
+
+        def prepare(self, passages):
+            assert not self.shown
+            self.known = {passage.text for passage in passages}
+
+        def describe(self, examples, others):
+            self.shown |= {passage.text for passage in (*examples, *others)}
+            return super().describe(examples, others)
+
+        def detect(self, description, passages):
+            self.shown |= {passage.text for passage in passages}
+            return super().detect(description, passages)
+
+    judge = Prepared()
+    make(store, [judge])(sae)
+    assert judge.shown and judge.shown == judge.known
+
+
+def test_codes_below_zero_count_as_active(store, sae):
+    class Negative(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.sae = sae
+
+        def encode(self, x):
+            return -self.sae.encode(x)
+
+    evaluation = make(store)
+    pd.testing.assert_frame_equal(evaluation(Negative()), evaluation(sae))
+
+
 def test_references_say_what_they_are(store):
     table = make(store).references()
     assert set(zip(table["reference"], table["kind"], strict=True)) == {

@@ -175,13 +175,9 @@ class AutoInterp:
                 shuffled = [own[given[i]] for i in range(len(drawn))]
                 tables.append(_judged(f"{metric}, shuffled descriptions", judge, drawn, tasks, tested, shuffled))
         table = pd.concat(tables, ignore_index=True)
-        return table.assign(
-            fired=fires[:, table["item"].to_numpy(dtype=int)].sum(axis=0),
-            passages=len(fires),
-            latents=fires.shape[1],
-            alive=int(fires.any(axis=0).sum()),
-            eligible=len(eligible),
-        )
+        fired = fires[:, table["item"].to_numpy(dtype=int)].sum(axis=0)
+        counts = {"passages": len(fires), "latents": fires.shape[1], "alive": int(fires.any(axis=0).sum())}
+        return table.assign(fired=fired, **counts, eligible=len(eligible))
 
     def references(self) -> pd.DataFrame:
         """What the same judges make of latents that no SAE was trained for.
