@@ -20,7 +20,7 @@ from saelite.data.store import ActivationStore
 from saelite.data.token_rows import kept_positions
 from saelite.evaluations.judges import Judge, Passage
 from saelite.evaluations.latents import strengths
-from saelite.nulls import Neurons, untrained
+from saelite.null_models import Neurons, untrained
 
 DECILES = [f"decile_{i}" for i in range(1, 11)]
 COLUMNS = ["metric", "item", "score", "accuracy", "on_silent", *DECILES, "tests", "malformed", "description"]
@@ -182,9 +182,9 @@ class AutoInterp:
     def references(self) -> pd.DataFrame:
         """What the same judges make of latents that no SAE was trained for.
 
-        - *untrained SAE* (floor): :func:`saelite.nulls.untrained` with TopK at the same L0. Its latents are random
+        - *untrained SAE* (floor): :func:`saelite.null_models.untrained`, TopK at the same L0. Its latents are random
           directions of the activation space, so its score is due to the model and the protocol.
-        - *neurons* (yardstick): the coordinates of the activation (:class:`saelite.nulls.Neurons`). Not a ceiling: an
+        - *neurons* (yardstick): the activation's coordinates (:class:`saelite.null_models.Neurons`). Not a ceiling: an
           SAE should beat it. No set of latents is known to be described perfectly.
 
         Returns the columns of a call, and reference and kind.

@@ -18,7 +18,7 @@ from torch import nn
 from saelite import arguments
 from saelite.data.store import ActivationStore
 from saelite.evaluations.latents import strengths
-from saelite.nulls import Neurons
+from saelite.null_models import Neurons
 
 PURITY, PURITY_RARE = "label purity", "label purity, rare latents"
 RANDOM_SETS = 1000
@@ -187,7 +187,7 @@ class LabelPurity:
         """What the scores are to be read against.
 
         - *random images* (floor): sets of as many images, drawn at random; its expectation is `chance`.
-        - *neurons* (yardstick): the channels of the block, :class:`saelite.nulls.Neurons`, both signs.
+        - *neurons* (yardstick): the channels of the block, :class:`saelite.null_models.Neurons`, both signs.
         - *supervised probes* (ceiling): a logistic regression told the labels of the training images, on the mean and
           the largest of each channel over places; an item is a label and the held-out images that it is surest of.
           Labels with fewer held-out images than `top` are left out.
