@@ -63,12 +63,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from saebook.contexts import contexts_html
 from saebook.exercises import superposition as exercises
 from saebook.setup import HTML, Markdown, language_chapter, show
 
 from saelite import arguments, plots
 from saelite.activation_functions import BatchTopK, TopK
-from saelite.evaluations.latents import contexts_html, draw_latents, top_contexts
+from saelite.evaluations.latents import draw_latents, top_contexts
 from saelite.metrics import best_cosines, evaluate, explained_variance
 from saelite.null_models import nulls
 from saelite.reuse import train_or_load

@@ -71,6 +71,7 @@ import html
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from saebook.contexts import activation_histograms, contexts_html
 from saebook.exercises import autointerp as exercises
 from saebook.interactive import latent_browser
 from saebook.setup import HTML, Markdown, keep, language_chapter, show
@@ -78,7 +79,7 @@ from saebook.setup import HTML, Markdown, keep, language_chapter, show
 from saelite import arguments, plots
 from saelite.evaluations.autointerp import DECILES, AutoInterp
 from saelite.evaluations.judges import EmbeddingJudge, LexicalJudge
-from saelite.evaluations.latents import activation_histograms, contexts_html, draw_latents, logit_effect, top_contexts
+from saelite.evaluations.latents import draw_latents, logit_effect, top_contexts
 from saelite.evaluations.llm_judge import LLMJudge
 from saelite.metrics import evaluate
 from saelite.reuse import over, references

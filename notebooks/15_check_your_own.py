@@ -58,6 +58,7 @@ from html import escape
 import numpy as np
 import pandas as pd
 import torch
+from saebook.contexts import contexts_html
 from saebook.exercises import check_your_own as exercises
 from saebook.setup import HTML, Markdown, display, keep, language_chapter, results_folder, show
 from saebook.tables import reference_run
@@ -66,7 +67,7 @@ from saelite import arguments, formats, plots
 from saelite.activation_functions import TopK
 from saelite.checking import foreign_sae, report
 from saelite.data.language_models import norms_after
-from saelite.evaluations.latents import contexts_html, draw_latents, logit_effect, top_contexts
+from saelite.evaluations.latents import draw_latents, logit_effect, top_contexts
 from saelite.evaluations.scorecard import scorecard
 from saelite.grid import architectures_at, fit
 from saelite.metrics import evaluate, explained_variance

@@ -59,6 +59,7 @@ import pandas as pd
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.ticker import PercentFormatter
+from saebook.contexts import contexts_html
 from saebook.exercises import pitfalls as exercises
 from saebook.setup import HTML, Markdown, display, keep, language_chapter, show
 from sklearn.dummy import DummyClassifier
@@ -69,7 +70,7 @@ from saelite import arguments, plots
 from saelite.activation_functions import TopK
 from saelite.baselines import FrozenDecoder
 from saelite.evaluations.absorption import absorption, hedging
-from saelite.evaluations.latents import contexts_html, draw_latents, top_contexts
+from saelite.evaluations.latents import draw_latents, top_contexts
 from saelite.evaluations.reconstruction import RECOVERED_MEAN, RECOVERED_ZERO, Reconstruction
 from saelite.grid import architectures_at, fit, unmatched
 from saelite.initialisation import iso

@@ -14,6 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import beta
 from sklearn.decomposition import PCA
 from sklearn.linear_model import orthogonal_mp
+from torch import nn
 from torch.nn.functional import normalize
 
 from saelite import arguments
@@ -84,6 +85,36 @@ def untrained(activation: ActivationFunction, sample: torch.Tensor, d_sae: int, 
     sae = SAE(sample.shape[1], d_sae, activation, seed=seed).eval()
     sae.calibrate(sample[:4096])
     return sae
+
+
+class Neurons(nn.Module):
+    """The coordinates of an activation taken for latents: what there is without an SAE.
+
+    Each coordinate is standardised and counts as two latents, one per sign. They are active above one threshold for
+    all, set so that `l0` of them are on average. There is no decoder.
+
+    Parameters
+    ----------
+    sample : tensor of shape (n, d_in)
+        Sets means, standard deviations and the threshold.
+    l0 : int
+        Below ``2 * d_in``.
+    """
+
+    def __init__(self, sample: torch.Tensor, l0: int):
+        super().__init__()
+        self.register_buffer("mean", sample.mean(dim=0))
+        self.register_buffer("std", sample.std(dim=0).clamp(min=1e-12))
+        self.register_buffer("threshold", torch.zeros(()))
+        standard = self.encode(sample)
+        kept = min(l0 * len(sample), standard.numel())
+        self.threshold.copy_(standard.flatten().topk(kept, sorted=True).values[-1].clamp(min=0))
+
+    def encode(self, activations: torch.Tensor) -> torch.Tensor:
+        """Shapes (batch, d_in) to (batch, 2 * d_in), non-negative."""
+        standard = (activations - self.mean) / self.std
+        standard = torch.cat([standard, -standard], dim=1)
+        return standard * (standard > self.threshold)
 
 
 def sparse_coding(dictionaries, x, *, l0):

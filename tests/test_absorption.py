@@ -63,7 +63,7 @@ def test_it_equals_a_loop_over_samples():
     pairs = [(0, 4), (0, 8), (1, 5)]
     sae = SAE(8, 16, TopK(3), seed=3).eval()
     sae.calibrate(world.batches(500, 1)[0])
-    table = absorption(sae, world, pairs, n=1500, seed=7, chunk=400)
+    table = absorption(sae, world, pairs, n=1500, seed=7)
     generator = torch.Generator().manual_seed(7)
     support, values = world.sample_code(1500, generator)
     x = support.to_dense(values) @ world.features

@@ -9,7 +9,7 @@ from torch import nn
 
 from saelite.activation_functions import TopK
 from saelite.data.harvest import harvest
-from saelite.evaluations.autointerp import DECILES, AutoInterp, Neurons
+from saelite.evaluations.autointerp import DECILES, AutoInterp
 from saelite.evaluations.judges import LexicalJudge
 from saelite.sae import SAE
 
@@ -180,6 +180,40 @@ def test_an_sae_of_another_library_will_do(store):
     assert make(store)(Foreign())["score"].between(0, 1).all()
 
 
+def test_a_judge_that_can_prepare_is_told_of_all_passages_first(store, sae):
+    class Prepared(LexicalJudge):
+        known, shown = frozenset(), frozenset()
+
+        def prepare(self, passages):
+            assert not self.shown
+            self.known = {passage.text for passage in passages}
+
+        def describe(self, examples, others):
+            self.shown |= {passage.text for passage in (*examples, *others)}
+            return super().describe(examples, others)
+
+        def detect(self, description, passages):
+            self.shown |= {passage.text for passage in passages}
+            return super().detect(description, passages)
+
+    judge = Prepared()
+    make(store, [judge])(sae)
+    assert judge.shown and judge.shown == judge.known
+
+
+def test_codes_below_zero_count_as_active(store, sae):
+    class Negative(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.sae = sae
+
+        def encode(self, x):
+            return -self.sae.encode(x)
+
+    evaluation = make(store)
+    pd.testing.assert_frame_equal(evaluation(Negative()), evaluation(sae))
+
+
 def test_references_say_what_they_are(store):
     table = make(store).references()
     assert set(zip(table["reference"], table["kind"], strict=True)) == {
@@ -188,24 +222,13 @@ def test_references_say_what_they_are(store):
     assert table["score"].between(0, 1).all()
 
 
-def test_neurons_are_coordinates_of_both_signs_at_the_l0_asked_for():
-    sample = torch.randn(500, 7, generator=torch.Generator().manual_seed(0)) * 3 + 5
-    neurons = Neurons(sample, 4)
-    code = neurons.encode(sample)
-    standard = (sample - sample.mean(dim=0)) / sample.std(dim=0)
-    assert (code > 0).float().sum(dim=1).mean() == pytest.approx(4, abs=0.01)
-    active = code > 0
-    torch.testing.assert_close(code[active], torch.cat([standard, -standard], dim=1)[active])
-    assert Neurons(sample, 100).encode(sample).gt(0).sum(dim=1).max() <= 7  # no more than one sign of each
-
-
 @pytest.mark.parametrize(
     "changed, said",
     [
-        ({"n_latents": 0}, "n_latents=0 must be at least 1"),
-        ({"min_test": 20}, "min_test=20 asks for more"),
+        ({"n_latents": 0}, "n_latents=0 must be a whole number of 1"),
+        ({"min_test": 20}, "min_test=20 must be a whole number from 1 to 10"),
         ({"tokens_scored": 8}, "come from [01] text"),
-        ({"judges": [LexicalJudge(), LexicalJudge()]}, "a name of its own"),
+        ({"judges": [LexicalJudge(), LexicalJudge()]}, "names_of_judges=.* none of them twice"),
     ],
 )
 def test_bad_input_is_refused(store, changed, said):

@@ -59,6 +59,18 @@ def test_embeddings_are_the_models_mean_over_tokens_however_batched(embedding):
         torch.testing.assert_close(vector, alone / alone.norm(), atol=1e-5, rtol=1e-4)
 
 
+def test_each_text_is_embedded_once_in_few_batches(embedding):
+    texts = [f"Sentence {i % 30} of {'very ' * (i % 7)}many." for i in range(210)]
+    asked = []
+    embed = embedding.model.embeddings
+    handle = embed.register_forward_hook(lambda module, given, vectors: asked.append(vectors))
+    embedding.prepare([passage(text) for text in texts])
+    embedding.describe([passage(text, {"of"}) for text in texts[:5]], [passage(text) for text in texts[5:]])
+    handle.remove()
+    assert sum(map(len, asked)) == len(set(texts)) and len(asked) == -(-len(set(texts)) // 64)
+    assert max(map(len, asked)) == 64
+
+
 def test_a_topic_is_found(embedding):
     animals = ["The cat sleeps on the sofa.", "Dogs like to chase cats.", "A kitten drinks milk.", "Puppies play."]
     laws = [

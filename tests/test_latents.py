@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from saebook.contexts import activation_histograms, contexts_html
 from tiny import tiny_model
 
 from saelite.activation_functions import TopK
-from saelite.evaluations.latents import activation_histograms, contexts_html, draw_latents, logit_effect, top_contexts
+from saelite.evaluations.latents import draw_latents, logit_effect, strengths, top_contexts
 from saelite.sae import SAE
 
 
@@ -122,3 +123,23 @@ def test_effects_are_shown_and_escaped():
     ).merge(pd.DataFrame([{"latent": 3, "raises": ["<script>", "\n"], "lowers": ["b"]}]))
     page = contexts_html({"trained": contexts})
     assert "raises <code>&lt;script&gt;</code>" in page and "<script>" not in page and "\\n</code>" in page
+
+
+def test_codes_below_zero_count_as_active():
+    class Signed:
+        def __init__(self, signs):
+            self.sae, self.signs = calibrated(Store()), signs
+
+        def state_dict(self):
+            return self.sae.state_dict()
+
+        def encode(self, x):
+            return self.sae.encode(x) * self.signs
+
+    store, latents = Store(), torch.arange(12)
+    plain, signed = Signed(torch.ones(12)), Signed(torch.tensor([1.0, -1.0]).repeat(6))
+    assert (signed.encode(store[:]) < 0).any()
+    torch.testing.assert_close(strengths(signed, store), strengths(plain, store))
+    contexts = [top_contexts(sae, store, latents, Tokenizer()) for sae in (plain, signed)]
+    pd.testing.assert_frame_equal(*contexts)
+    assert torch.equal(*(draw_latents(sae, store[:], 4, min_firing=8) for sae in (plain, signed)))

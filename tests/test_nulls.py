@@ -3,7 +3,7 @@ import torch
 
 from saelite.initialisation import iso
 from saelite.metrics import best_cosines, explained_variance
-from saelite.null_models import chance_cosine, nulls, sparse_coding
+from saelite.null_models import Neurons, chance_cosine, nulls, sparse_coding
 from saelite.synthetic import FeatureWorld, constant_probabilities
 
 
@@ -56,3 +56,14 @@ def test_chance_cosine_by_simulation(d_in, d_sae):
     simulated = best_cosines(iso(4000, d_in, 1), iso(d_sae, d_in, 2))
     spread = simulated.std() if d_sae > 1 else 1.0
     assert chance_cosine(d_in, d_sae) == pytest.approx(simulated.mean().item(), abs=0.1 * float(spread))
+
+
+def test_neurons_are_coordinates_of_both_signs_at_the_l0_asked_for():
+    sample = torch.randn(500, 7, generator=torch.Generator().manual_seed(0)) * 3 + 5
+    neurons = Neurons(sample, 4)
+    code = neurons.encode(sample)
+    standard = (sample - sample.mean(dim=0)) / sample.std(dim=0)
+    assert (code > 0).float().sum(dim=1).mean() == pytest.approx(4, abs=0.01)
+    active = code > 0
+    torch.testing.assert_close(code[active], torch.cat([standard, -standard], dim=1)[active])
+    assert Neurons(sample, 100).encode(sample).gt(0).sum(dim=1).max() <= 7  # no more than one sign of each

@@ -13,11 +13,11 @@ from bs4 import BeautifulSoup
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from notebook_parameters import split_values
+from saebook.contexts import contexts_html
 from saebook.tables import show
 
 from saelite.activation_functions import BatchTopK, JumpReLU, Matryoshka, RelativeBatchTopK, ReLU, TopK
 from saelite.baselines import SoftFrozenDecoder
-from saelite.evaluations.latents import contexts_html
 from saelite.formats import read
 from saelite.grid import architectures_at
 from saelite.initialisation import cov, iso

@@ -20,9 +20,9 @@ from bs4 import BeautifulSoup
 from matplotlib.figure import Figure
 from PIL import Image
 from saebook import tables
+from saebook.contexts import contexts_html, gallery
 
 from saelite.checking import report
-from saelite.evaluations import image_latents, latents
 
 ROOT = Path(__file__).resolve().parent.parent
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
@@ -173,9 +173,9 @@ def pages_of_text(text, folder):
     """Everything that is made into HTML of texts, names and labels that come from elsewhere."""
     contexts = {"latent": 3, "frequency": 0.1, "activation": 2.0, "tokens": [text, "b"], "activations": [2.0, 0.0]}
     contexts = pd.DataFrame([contexts | {"raises": [text], "lowers": [text]}])
-    yield latents.contexts_html({text: contexts}, credit=text)
+    yield contexts_html({text: contexts}, credit=text)
     yield tables.show(pd.DataFrame({text: [text], "l0": [1.0]})).data
-    yield image_latents.gallery([Image.new("RGB", (4, 4))], [text], [text])
+    yield gallery([Image.new("RGB", (4, 4))], [text], [text])
     row = {"metric": text, "baseline": "a", "score": 0.6, "low": 0.5, "high": 0.7, "floor": 0.2, "floor_is": text}
     row |= {"ceiling": 1.0, "difference": 0.1, "verdict": "better"}
     card = pd.DataFrame([row, row | {"baseline": text}])

@@ -10,7 +10,7 @@ import pandas as pd
 from IPython.display import HTML
 from numpy.typing import ArrayLike
 
-from saelite.evaluations.latents import contexts_html
+from saebook.contexts import contexts_html
 
 _SLIDER = """
 <div class="saelite-slider" role="group" aria-label="{label}">
@@ -238,7 +238,7 @@ def latent_browser(
     tables : dict of str to pandas.DataFrame
         Contexts of each SAE's latents, as :func:`saelite.evaluations.latents.top_contexts` gives them. Shown too, where
         there are such columns: raises and lowers (:func:`saelite.evaluations.latents.logit_effect`), histogram
-        (:func:`saelite.evaluations.latents.activation_histograms`), and notes (dict of str to str), which in the deck
+        (:func:`saebook.contexts.activation_histograms`), and notes (dict of str to str), which in the deck
         are shown after the guess. SAEs without a latent are left out.
     guess : list of str, optional
         The SAEs that the deck is made of; None for all. No deck where fewer than two are left.

@@ -11,6 +11,7 @@ import pandas as pd
 from IPython.display import HTML, Markdown, display
 
 from saebook.activations import training_data
+from saebook.contexts import contexts_html
 from saebook.tables import show
 from saelite import arguments, plots
 from saelite.activation_functions import ActivationFunction
@@ -19,7 +20,7 @@ from saelite.data.corpora import CREDITS, load_texts
 from saelite.data.language_models import LanguageModel, check_layer, language_model
 from saelite.data.store import ActivationStore
 from saelite.data.stream import StreamedActivations
-from saelite.evaluations.latents import contexts_html, draw_latents, top_contexts
+from saelite.evaluations.latents import draw_latents, top_contexts
 from saelite.grid import architectures_at, fit, papers_grid
 from saelite.sae import SAE
 

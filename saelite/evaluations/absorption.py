@@ -8,21 +8,23 @@ too narrow for all features bends a latent towards a feature that often comes wi
 On a language model nobody knows when a feature is present, so that silence may be right. Here the sampler says it.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
 import pandas as pd
 import torch
 from scipy.optimize import linear_sum_assignment
-from torch.nn.functional import normalize
+from torch.nn.functional import cosine_similarity
 
+from saelite.evaluations.latents import strengths
 from saelite.metrics import _cosines
-
-COLUMNS = [
-    "parent", "child", "parent_latent", "child_latent", "cosine", "alone", "together", "fires_alone", "fires_together",
-    "absorbed", "lean", "true_cosine",
-]  # fmt: skip
+from saelite.sae import SAE
+from saelite.synthetic import FeatureWorld
 
 
-@torch.no_grad()
-def absorption(sae, world, pairs, n=20_000, seed=0, chunk=4096):
+def absorption(
+    sae: SAE, world: FeatureWorld, pairs: Sequence[tuple[int, int]], n: int = 20_000, seed: int = 0
+) -> pd.DataFrame:
     """Does the parent's latent fire when the parent is present, with and without a child?
 
     Each feature of `pairs` is given a latent of its own, so that the sum of the cosines between features and decoder
@@ -40,12 +42,10 @@ def absorption(sae, world, pairs, n=20_000, seed=0, chunk=4096):
         Samples to draw.
     seed : int
         Of the samples.
-    chunk : int
-        Samples that are encoded at a time.
 
     Returns
     -------
-    pandas.DataFrame, one row a pair
+    pandas.DataFrame, one row per pair
         parent, child, parent_latent, child_latent; cosine (of the parent's latent to the parent); alone, together
         (samples in which the parent is present without any child of `pairs`, and with this child); fires_alone,
         fires_together (share of those in which the parent's latent fires; NaN where there are none); absorbed (share of
@@ -59,40 +59,48 @@ def absorption(sae, world, pairs, n=20_000, seed=0, chunk=4096):
         If there is no pair, a pair does not name two features of the world, or there are fewer latents than features
         in the pairs.
     """
-    wanted = _features_of(pairs, len(world.features))
+    if not len(pairs):
+        raise ValueError("Give at least one pair of a parent and a child.")
+    for pair in pairs:
+        if len(pair) != 2 or pair[0] == pair[1] or not all(0 <= feature < len(world.features) for feature in pair):
+            raise ValueError(f"{tuple(pair)} does not name two features of a world that has {len(world.features)}.")
+    wanted = np.unique(pairs)
     if len(wanted) > sae.d_sae:
         raise ValueError(f"The pairs name {len(wanted)} features, more than the SAE has latents ({sae.d_sae}).")
-    cosines = _cosines(world.features, sae.W_dec)
-    places, latents = linear_sum_assignment(cosines[wanted].numpy(), maximize=True)
-    latent_of = {wanted[place]: int(latent) for place, latent in zip(places, latents, strict=True)}
+    cosines = _cosines(world.features, sae.W_dec).numpy()
+    latents = linear_sum_assignment(cosines[wanted], maximize=True)[1]
 
     # The sampler draws presence first: from the same seed, these are the features of those very samples.
     x = world.sample(n, torch.Generator().manual_seed(seed))
     support, _ = world.sample_code(n, torch.Generator().manual_seed(seed))
-    present = torch.zeros(support.shape, dtype=torch.bool)
+    present = np.zeros(support.shape, dtype=bool)
     present[support.rows, support.latents] = True
-    columns = list(latent_of.values())
-    code = torch.cat([sae.encode(part.to(sae.W_dec.device))[:, columns].cpu() for part in x.split(chunk)])
-    fires = dict(zip(latent_of, (code > 0).T, strict=True))
+    fires = strengths(sae, x, latents).cpu().numpy() > 0
 
-    rows = []
-    for parent, child in pairs:
-        children = [other for first, other in pairs if first == parent]
-        alone = present[:, parent] & ~present[:, children].any(dim=1)
-        together = present[:, parent] & present[:, child]
-        swallowed = ~fires[parent] & fires[child]
-        rows.append(
-            [
-                parent, child, latent_of[parent], latent_of[child], cosines[parent, latent_of[parent]].item(),
-                int(alone.sum()), int(together.sum()), _share(fires[parent][alone]), _share(fires[parent][together]),
-                _share(swallowed[together]), cosines[parent, latent_of[child]].item(),
-                torch.dot(*normalize(world.features[[parent, child]], dim=1)).item(),
-            ]
-        )  # fmt: skip
-    return pd.DataFrame(rows, columns=COLUMNS)
+    parent, child = np.transpose(pairs)
+    of_parent, of_child = np.searchsorted(wanted, [parent, child])  # their places in `latents`
+    together = present[:, parent] & present[:, child]
+    some_child = np.stack([present[:, child[parent == one]].any(axis=1) for one in parent], axis=1)
+    alone = present[:, parent] & ~some_child
+    return pd.DataFrame(
+        {
+            "parent": parent,
+            "child": child,
+            "parent_latent": latents[of_parent],
+            "child_latent": latents[of_child],
+            "cosine": cosines[parent, latents[of_parent]],
+            "alone": alone.sum(axis=0),
+            "together": together.sum(axis=0),
+            "fires_alone": _share(fires[:, of_parent], alone),
+            "fires_together": _share(fires[:, of_parent], together),
+            "absorbed": _share(~fires[:, of_parent] & fires[:, of_child], together),
+            "lean": cosines[parent, latents[of_child]],
+            "true_cosine": cosine_similarity(world.features[parent], world.features[child], dim=1).numpy(),
+        }
+    )
 
 
-def hedging(features, W_dec, partner):
+def hedging(features: torch.Tensor, W_dec: torch.Tensor, partner: torch.Tensor | Sequence[int]) -> pd.DataFrame:
     """How far each latent leans from its own feature to the one that comes with it.
 
     Parameters
@@ -105,7 +113,7 @@ def hedging(features, W_dec, partner):
 
     Returns
     -------
-    pandas.DataFrame, one row a latent
+    pandas.DataFrame, one row per latent
         latent, feature (the one with the largest cosine), cosine, lean (cosine to that feature's partner), true_cosine
         (of the two features, which `lean` would be if the latent were the feature).
 
@@ -114,35 +122,24 @@ def hedging(features, W_dec, partner):
     ValueError
         If `partner` does not name another feature for each feature.
     """
-    partner = torch.as_tensor(partner)
-    everyone = torch.arange(len(features))
-    if partner.shape != everyone.shape or not ((partner >= 0) & (partner < len(features))).all():
+    partner, everyone = torch.as_tensor(partner), torch.arange(len(features))
+    if partner.shape != everyone.shape or not torch.isin(partner, everyone).all():
         raise ValueError(f"`partner` must name one of the {len(features)} features for each of them.")
     if (partner == everyone).any():
         raise ValueError("`partner` must name another feature: a feature cannot be its own.")
     cosines = _cosines(features, W_dec)
     own, feature = cosines.max(dim=0)
     latents = torch.arange(len(W_dec))
-    between = (normalize(features, dim=1) * normalize(features[partner], dim=1)).sum(dim=1)
     columns = {
         "latent": latents,
         "feature": feature,
         "cosine": own,
         "lean": cosines[partner[feature], latents],
-        "true_cosine": between[feature],
+        "true_cosine": cosine_similarity(features, features[partner], dim=1)[feature],
     }
     return pd.DataFrame({name: values.numpy() for name, values in columns.items()})
 
 
-def _features_of(pairs, n_features):
-    """The features that pairs name, each once, ascending."""
-    if not len(pairs):
-        raise ValueError("Give at least one pair of a parent and a child.")
-    for pair in pairs:
-        if len(pair) != 2 or pair[0] == pair[1] or not all(0 <= feature < n_features for feature in pair):
-            raise ValueError(f"{tuple(pair)} does not name two features of a world that has {n_features}.")
-    return sorted({feature for pair in pairs for feature in pair})
-
-
-def _share(which):
-    return which.double().mean().item() if len(which) else float("nan")
+def _share(which, among):
+    """The share of samples `among` which something holds, by column; NaN where there are none."""
+    return pd.Series((which & among).sum(axis=0)) / among.sum(axis=0)

