@@ -53,14 +53,11 @@ from saebook.setup import Markdown, keep, show
 from saebook.tables import reference_run
 from scipy.stats import sem, t
 
-from saelite import arguments, plots
-from saelite.activation_functions import TopK
+from saelite import SAE, FeatureWorld, TopK, arguments, iso, nulls, plots, recovery
 from saelite.grid import architectures_at, fit_and_test
-from saelite.initialisation import iso
-from saelite.metrics import WatchRecovery, best_cosines, explained_variance, recovery
-from saelite.null_models import chance_cosine, nulls, sparse_coding
-from saelite.sae import SAE
-from saelite.synthetic import FeatureWorld, constant_probabilities, log_uniform_probabilities
+from saelite.metrics import WatchRecovery, best_cosines, explained_variance
+from saelite.null_models import chance_cosine, sparse_coding
+from saelite.synthetic import constant_probabilities, log_uniform_probabilities
 
 plots.style()
 # wrong parameters are refused here, before anything slow runs

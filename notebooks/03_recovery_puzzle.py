@@ -74,16 +74,13 @@ from saebook.exercises import recovery_puzzle as exercises
 from saebook.setup import Markdown, display, keep, show
 from saebook.tables import reference_run
 
-from saelite import arguments, plots
+from saelite import SAE, Baseline, FeatureWorld, arguments, evaluate, iso, plots, recovery, train
 from saelite.activation_functions import BatchTopK, JumpReLU, Matryoshka, RelativeBatchTopK, TopK
-from saelite.baselines import Baseline
-from saelite.initialisation import iso
-from saelite.metrics import WatchRecovery, best_cosines, evaluate, recovery
+from saelite.metrics import WatchRecovery, best_cosines
 from saelite.null_models import chance_cosine
 from saelite.reuse import train_or_load
-from saelite.sae import SAE
-from saelite.synthetic import FeatureWorld, constant_probabilities
-from saelite.training import AuxiliaryLoss, train
+from saelite.synthetic import constant_probabilities
+from saelite.training import AuxiliaryLoss
 
 plots.style()
 # wrong parameters are refused here, before anything slow runs

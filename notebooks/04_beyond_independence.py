@@ -49,12 +49,10 @@ from saebook.exercises import beyond_independence as exercises
 from saebook.setup import Markdown, display, keep, show
 from torch.nn.functional import normalize
 
-from saelite import arguments, plots
+from saelite import FeatureWorld, arguments, iso, nulls, plots, recovery
 from saelite.grid import architectures_at, fit_and_test
-from saelite.initialisation import iso
-from saelite.metrics import recovery
-from saelite.null_models import nulls, sparse_coding
-from saelite.synthetic import FeatureWorld, constant_probabilities
+from saelite.null_models import sparse_coding
+from saelite.synthetic import constant_probabilities
 
 plots.style()
 # wrong parameters are refused here, before anything slow runs

@@ -53,11 +53,9 @@ from saebook.paper import paper_scores
 from saebook.setup import Markdown, keep, language_chapter, show
 from saebook.words import in_words
 
-from saelite import plots
-from saelite.baselines import FrozenDecoder
+from saelite import FrozenDecoder, cov, nulls, plots
 from saelite.grid import fit_and_test
-from saelite.initialisation import cov
-from saelite.null_models import chance_cosine, nulls
+from saelite.null_models import chance_cosine
 
 # wrong parameters are refused here, before anything slow runs
 chapter = language_chapter(

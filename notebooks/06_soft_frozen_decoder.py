@@ -59,12 +59,10 @@ from saebook.tables import whole_rows
 from saebook.words import in_words
 from torch.nn.functional import normalize
 
-from saelite import plots
-from saelite.baselines import SoftFrozenDecoder, project_to_cone
+from saelite import SoftFrozenDecoder, evaluate, iso, nulls, plots
+from saelite.baselines import project_to_cone
 from saelite.grid import fit_and_test
-from saelite.initialisation import iso
-from saelite.metrics import best_cosines, evaluate
-from saelite.null_models import nulls
+from saelite.metrics import best_cosines
 
 # wrong parameters are refused here, before anything slow runs
 chapter = language_chapter(

@@ -57,12 +57,10 @@ from saebook.setup import Markdown, keep, language_chapter, show
 from saebook.words import in_words
 from torch.nn.functional import normalize
 
-from saelite import plots
-from saelite.baselines import FrozenEncoder
+from saelite import FrozenEncoder, nulls, plots
 from saelite.evaluations.latents import draw_latents, top_contexts
 from saelite.grid import fit_and_test
 from saelite.metrics import explained_variance
-from saelite.null_models import nulls
 
 # wrong parameters are refused here, before anything slow runs
 chapter = language_chapter(

@@ -48,13 +48,12 @@ from saebook.exercises import baselines_where_truth_is_known as exercises
 from saebook.setup import Markdown, display, keep, show
 from saebook.tables import reference_run
 
-from saelite import arguments, plots
+from saelite import FeatureWorld, arguments, iso, nulls, plots, recovery
 from saelite.baselines import FrozenDecoder, FrozenEncoder, SoftFrozenDecoder
 from saelite.grid import architectures_at, fit_and_test
-from saelite.initialisation import iso
-from saelite.metrics import WatchRecovery, best_cosines, recovery
-from saelite.null_models import chance_cosine, nulls
-from saelite.synthetic import FeatureWorld, constant_probabilities, log_uniform_probabilities
+from saelite.metrics import WatchRecovery, best_cosines
+from saelite.null_models import chance_cosine
+from saelite.synthetic import constant_probabilities, log_uniform_probabilities
 
 plots.style()
 # wrong parameters are refused here, before anything slow runs

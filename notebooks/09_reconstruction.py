@@ -60,10 +60,9 @@ from saebook.tables import reference_run, whole_rows
 from scipy.stats import sem, t
 from torch.nn.functional import normalize
 
-from saelite import arguments, plots
-from saelite.evaluations.reconstruction import EV, KL, LOSS, RECOVERED_MEAN, RECOVERED_ZERO, Reconstruction
+from saelite import Reconstruction, arguments, evaluate, plots
+from saelite.evaluations.reconstruction import EV, KL, LOSS, RECOVERED_MEAN, RECOVERED_ZERO
 from saelite.evaluations.scorecard import against_trained
-from saelite.metrics import evaluate
 from saelite.reuse import over, references
 from saelite.statistics import summarise
 

@@ -76,12 +76,11 @@ from saebook.exercises import autointerp as exercises
 from saebook.interactive import latent_browser
 from saebook.setup import HTML, Markdown, keep, language_chapter, show
 
-from saelite import arguments, plots
-from saelite.evaluations.autointerp import DECILES, AutoInterp
+from saelite import AutoInterp, arguments, evaluate, plots
+from saelite.evaluations.autointerp import DECILES
 from saelite.evaluations.judges import EmbeddingJudge, LexicalJudge
 from saelite.evaluations.latents import draw_latents, logit_effect, top_contexts
 from saelite.evaluations.llm_judge import LLMJudge
-from saelite.metrics import evaluate
 from saelite.reuse import over, references
 from saelite.statistics import contrast, summarise
 

@@ -60,9 +60,8 @@ from saebook.exercises import sparse_probing as exercises
 from saebook.paper import SITE, paper_table
 from saebook.setup import Markdown, keep, language_chapter, show
 
-from saelite import arguments, plots
+from saelite import Probing, arguments, plots
 from saelite.evaluations.concepts import CREDITS, load_concepts
-from saelite.evaluations.probing import Probing
 from saelite.evaluations.scorecard import against_trained
 from saelite.reuse import over, references
 from saelite.statistics import contrast, summarise

@@ -57,8 +57,7 @@ from saebook.paper import paper_scores
 from saebook.setup import Markdown, display, keep, language_chapter, show
 from saebook.words import no_better_than_floor
 
-from saelite import arguments, plots
-from saelite.evaluations.editing import Editing
+from saelite import Editing, arguments, plots
 from saelite.evaluations.facts import city_facts, known_facts
 from saelite.evaluations.scorecard import against_trained
 from saelite.reuse import over, references

@@ -52,14 +52,11 @@ import torch
 from saebook.exercises import controls as exercises
 from saebook.setup import Markdown, keep, language_chapter, show
 
-from saelite import arguments
-from saelite.baselines import FrozenDecoder
+from saelite import AutoInterp, FrozenDecoder, arguments, harvest, nulls
 from saelite.data.batches import batches
-from saelite.data.harvest import harvest
-from saelite.evaluations.autointerp import AutoInterp
 from saelite.evaluations.judges import LexicalJudge
 from saelite.grid import fit_and_test
-from saelite.null_models import nulls, permuted, reinitialised, shared_latents
+from saelite.null_models import permuted, reinitialised, shared_latents
 from saelite.reuse import over
 from saelite.statistics import contrast, summarise
 

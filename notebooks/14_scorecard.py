@@ -75,15 +75,12 @@ from saebook.setup import Markdown, display, keep, language_chapter, results_fol
 from saebook.tables import reference_run
 from saebook.words import no_better_than_floor
 
-from saelite import arguments, plots
-from saelite.evaluations.autointerp import AutoInterp
+from saelite import AutoInterp, Editing, Probing, Reconstruction, arguments, plots, scorecard
 from saelite.evaluations.concepts import load_concepts
-from saelite.evaluations.editing import Editing
 from saelite.evaluations.facts import city_facts, known_facts
 from saelite.evaluations.judges import EmbeddingJudge, LexicalJudge
-from saelite.evaluations.probing import Probing
-from saelite.evaluations.reconstruction import EV, RECOVERED_MEAN, Reconstruction
-from saelite.evaluations.scorecard import TRAINED, scorecard
+from saelite.evaluations.reconstruction import EV, RECOVERED_MEAN
+from saelite.evaluations.scorecard import TRAINED
 from saelite.reuse import over
 from saelite.statistics import LEVEL
 

@@ -63,15 +63,17 @@ from saebook.exercises import check_your_own as exercises
 from saebook.setup import HTML, Markdown, display, keep, language_chapter, results_folder, show
 from saebook.tables import reference_run
 
-from saelite import arguments, formats, plots
-from saelite.activation_functions import TopK
+from saelite import SAE, TopK, arguments, evaluate, formats, plots, scorecard
 from saelite.checking import foreign_sae, report
 from saelite.data.language_models import norms_after
+<<<<<<< HEAD
 from saelite.evaluations.latents import draw_latents, logit_effect, top_contexts
 from saelite.evaluations.scorecard import scorecard
+=======
+from saelite.evaluations.latents import contexts_html, draw_latents, logit_effect, top_contexts
+>>>>>>> heads
 from saelite.grid import architectures_at, fit
-from saelite.metrics import evaluate, explained_variance
-from saelite.sae import SAE
+from saelite.metrics import explained_variance
 
 began = time.monotonic()
 # wrong parameters are refused here, before anything slow runs

@@ -66,20 +66,20 @@ from sklearn.dummy import DummyClassifier
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from torch.nn.functional import normalize
 
-from saelite import arguments, plots
-from saelite.activation_functions import TopK
-from saelite.baselines import FrozenDecoder
+from saelite import SAE, FeatureWorld, FrozenDecoder, Reconstruction, TopK, arguments, iso, nulls, plots
 from saelite.evaluations.absorption import absorption, hedging
+<<<<<<< HEAD
 from saelite.evaluations.latents import draw_latents, top_contexts
 from saelite.evaluations.reconstruction import RECOVERED_MEAN, RECOVERED_ZERO, Reconstruction
+=======
+from saelite.evaluations.latents import contexts_html, draw_latents, top_contexts
+from saelite.evaluations.reconstruction import RECOVERED_MEAN, RECOVERED_ZERO
+>>>>>>> heads
 from saelite.grid import architectures_at, fit, unmatched
-from saelite.initialisation import iso
 from saelite.metrics import best_cosines, evaluate, explained_variance, matched_cosines, recovery
-from saelite.null_models import nulls
 from saelite.reuse import over, references
-from saelite.sae import SAE
 from saelite.statistics import contrast, rescaled, summarise
-from saelite.synthetic import FeatureWorld, constant_probabilities
+from saelite.synthetic import constant_probabilities
 
 # wrong parameters are refused here, before anything slow runs
 arguments.whole(3, d_in=d_in)

@@ -64,15 +64,13 @@ from saebook.contexts import gallery, pictures, pictures_html
 from saebook.exercises import vision as exercises
 from saebook.setup import HTML, Markdown, display, keep, show
 
-from saelite import arguments, plots
+from saelite import SAE, arguments, evaluate, plots
 from saelite.data.images import load_images
 from saelite.data.vision_models import check_block, harvest_images, load_vision_model, seen
 from saelite.evaluations.label_purity import PURITY, PURITY_RARE, LabelPurity, draw_rare, image_peaks
 from saelite.evaluations.scorecard import against_trained
 from saelite.grid import architectures_at, fit, papers_grid
-from saelite.metrics import evaluate
 from saelite.reuse import over, references
-from saelite.sae import SAE
 from saelite.statistics import summarise
 
 plots.style()
