@@ -67,17 +67,9 @@ from saebook.contexts import contexts_html
 from saebook.exercises import superposition as exercises
 from saebook.setup import HTML, Markdown, language_chapter, show
 
-<<<<<<< HEAD
-from saelite import arguments, plots
-from saelite.activation_functions import BatchTopK, TopK
-from saelite.evaluations.latents import draw_latents, top_contexts
-from saelite.metrics import best_cosines, evaluate, explained_variance
-from saelite.null_models import nulls
-=======
 from saelite import SAE, BatchTopK, FeatureWorld, TopK, arguments, evaluate, nulls, plots, train
-from saelite.evaluations.latents import contexts_html, draw_latents, top_contexts
+from saelite.evaluations.latents import draw_latents, top_contexts
 from saelite.metrics import best_cosines, explained_variance
->>>>>>> heads
 from saelite.reuse import train_or_load
 from saelite.synthetic import constant_probabilities
 

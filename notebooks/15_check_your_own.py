@@ -66,12 +66,7 @@ from saebook.tables import reference_run
 from saelite import SAE, TopK, arguments, evaluate, formats, plots, scorecard
 from saelite.checking import foreign_sae, report
 from saelite.data.language_models import norms_after
-<<<<<<< HEAD
 from saelite.evaluations.latents import draw_latents, logit_effect, top_contexts
-from saelite.evaluations.scorecard import scorecard
-=======
-from saelite.evaluations.latents import contexts_html, draw_latents, logit_effect, top_contexts
->>>>>>> heads
 from saelite.grid import architectures_at, fit
 from saelite.metrics import explained_variance
 

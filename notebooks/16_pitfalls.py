@@ -68,13 +68,8 @@ from torch.nn.functional import normalize
 
 from saelite import SAE, FeatureWorld, FrozenDecoder, Reconstruction, TopK, arguments, iso, nulls, plots
 from saelite.evaluations.absorption import absorption, hedging
-<<<<<<< HEAD
 from saelite.evaluations.latents import draw_latents, top_contexts
-from saelite.evaluations.reconstruction import RECOVERED_MEAN, RECOVERED_ZERO, Reconstruction
-=======
-from saelite.evaluations.latents import contexts_html, draw_latents, top_contexts
 from saelite.evaluations.reconstruction import RECOVERED_MEAN, RECOVERED_ZERO
->>>>>>> heads
 from saelite.grid import architectures_at, fit, unmatched
 from saelite.metrics import best_cosines, evaluate, explained_variance, matched_cosines, recovery
 from saelite.reuse import over, references
