@@ -19,6 +19,7 @@ Gemma Scope            params.npz                            arXiv:2408.05147
 import json
 import pickle
 import re
+import struct
 import zipfile
 from pathlib import Path, PurePosixPath
 
@@ -75,7 +76,7 @@ def read(source):
             try:
                 return reader(folder)
             except (OSError, SafetensorError, json.JSONDecodeError, UnicodeDecodeError, EOFError, zipfile.BadZipFile,
-                    pickle.UnpicklingError, RuntimeError, KeyError, TypeError, AttributeError) as error:  # fmt: skip
+                    pickle.UnpicklingError, RuntimeError, KeyError, TypeError, AttributeError, struct.error) as error:  # fmt: skip
                 reason = " ".join(str(error).split())[:200]
                 raise ValueError(
                     f"The checkpoint in {folder} is damaged or holds something else than its format says; fetch a "

@@ -140,7 +140,7 @@ def test_the_command_plans(capsys, folder):
         (["--layer", "99"], "layer=99 is not in"),
         (["--layer", "1", "--site", "heads"], "site='heads'"),
         (["--layer", "1", "--l0", "400"], "l0=400 active latents are more than the 128"),
-        (["--layer", "1", "--tokens", "0"], "must be at least 1"),
+        (["--layer", "1", "--tokens", "0"], "tokens=0 must be a whole number of 1 or more"),
         (["--layer", "1", "--tflops", "0"], "tflops=0.0"),
         (["--layer", "1", "--dtype", "int8"], "not a floating type"),
         (["--params", str(PAPER), "no_such"], "no entry 'no_such'"),
