@@ -144,7 +144,10 @@ plots.cosine_histogram(
 );
 
 # %% mystnb={"image": {"alt": "Dot chart of explained variance with 95% intervals for each architecture, fully trained and Soft-Frozen Decoder, with vertical lines for the nulls and diamonds for the paper's values."}, "figure": {"name": "fig-soft-frozen-ev", "caption": "Explained variance on held-out tokens: this build (dots, with 95% bootstrap intervals over texts), the nulls (lines), and the paper's values on another model (diamonds)."}}
-plots.explained_variance_by_variant(table, floor, paper_scores("explained variance"));
+plots.scores_by_variant(
+    table, floor.set_index("null")["explained_variance"], paper_scores("explained variance"), score="explained_variance",
+    xlabel="explained variance on held-out activations",
+);  # fmt: skip
 
 # %% [markdown]
 # The second guess:
@@ -177,7 +180,9 @@ Markdown(
 # little from the table, which asks held-out tokens.
 
 # %% mystnb={"image": {"alt": "Line charts of the median cosine of decoder directions to their start against activations seen in training, one panel an architecture, for the fully trained and the Soft-Frozen SAE."}, "figure": {"name": "fig-soft-frozen-training", "caption": "Median cosine of decoder directions to their random start while the SAEs train, over latents that fired since the point before."}}
-plots.training_curves({key: whole_rows(history) for key, history in histories.items()}, "cosine_to_start", "median cosine to start");
+plots.over_training(
+    {key: whole_rows(history) for key, history in histories.items()}, {"cosine_to_start": "median cosine to start"}
+);
 
 # %% [markdown]
 # ## What the latents fire on
