@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import base64
 import html
-import importlib.metadata
 import io
 import json
-import platform
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from saelite import __version__
+from saelite.comparison import versions
 from saelite.plots import html_table
 from saelite.storage.files import atomic_file
 
@@ -30,12 +28,6 @@ table { border-collapse: collapse; font-size: 0.9rem; }
 td, th { padding: 0.2rem 0.8rem 0.2rem 0; text-align: left; border-bottom: 1px solid #8884; white-space: nowrap; }
 img { max-width: 100%; background: white; }
 """
-
-
-def versions() -> dict[str, str]:
-    """The versions of Python and of the packages that a check's numbers depend on."""
-    packages = {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
-    return {"python": platform.python_version(), "saelite": __version__, **packages}
 
 
 def in_words(card: pd.DataFrame, against: str) -> list[str]:
@@ -94,8 +86,8 @@ def write(
     against : str
         The name of the SAE that is checked.
     made_with : dict
-        All that would reproduce it, as plain JSON values: data, tokens, epochs, learning rate, seeds, command. The
-        :func:`versions` are added.
+        All that would reproduce it, as plain JSON values: data, tokens, epochs, learning rate, seeds, command.
+        :func:`saelite.comparison.versions` are added.
 
     Returns
     -------
