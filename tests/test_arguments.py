@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from saelite import __main__, arguments
 from saelite.checking import foreign_sae
 from saelite.data import language_models
+from saelite.training import LR
 
 ANYTHING = st.none() | st.booleans() | st.text(max_size=5) | st.lists(st.integers(), max_size=3)
 NUMBERS = st.integers() | st.floats()
@@ -168,3 +169,4 @@ def test_a_slip_in_a_command_is_answered_in_one_line_before_anything_large_is_im
 def test_what_the_command_offers_is_what_there_is():
     assert tuple(language_models.SITES) == __main__.SITES
     assert foreign_sae.EVALUATIONS == __main__.EVALUATIONS
+    assert __main__.CHECK["lr"][0] == LR
