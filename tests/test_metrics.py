@@ -146,12 +146,11 @@ def test_a_code_below_zero_fires_too():
     assert scores.l0 == 0.75 and scores.dead == 0.5 and scores.firing_frequency.tolist() == [0.75, 0]
 
 
-def test_more_samples_than_the_bootstrap_draws_have_the_same_interval():
+def test_more_samples_than_the_bootstrap_draws_have_the_interval_of_a_ratio():
     x = torch.randn(120_000, 2)
     error = np.random.default_rng(0).exponential(size=len(x))
-    ratio = error / x.square().sum(dim=1).mean().item()  # the spread of a ratio's numerator, to first order
+    variance = (x - x.mean(dim=0)).square().sum(dim=1).numpy()
     value, low, high = explained_variance_interval(x, error)
-    assert low < value < high and value == pytest.approx(1 - ratio.mean(), rel=0.02)
-    share = (1 - value) * (x - x.mean(dim=0)).square().sum(dim=1).numpy()
-    sem = (error - share).std() / np.sqrt(len(x)) / x.square().sum(dim=1).mean().item()
-    assert high - low == pytest.approx(2 * 1.96 * sem, rel=0.1)
+    assert value == pytest.approx(1 - error.sum() / variance.sum()) and low < value < high
+    spread = (error - (1 - value) * variance).std() / np.sqrt(len(x)) / variance.mean()  # of a ratio, to first order
+    assert high - low == pytest.approx(2 * 1.96 * spread, rel=0.1)

@@ -48,7 +48,10 @@ def in_words(card: pd.DataFrame, against: str) -> list[str]:
         own, others = rows[rows["baseline"] == against].iloc[0], rows[rows["baseline"] != against]
         of = f" ({own['floor_is']})" if "floor_is" in card else ""
         floor = "" if own["floor"] != own["floor"] else f", floor {own['floor']:.2f}{of}"
-        beside = "; ".join(f"{row.baseline} {row.score:.2f}, {row.verdict}" for row in others.itertuples())
+        beside = "; ".join(
+            f"{name} " + " and ".join(f"{row.score:.2f}, {row.verdict}" for row in of_seeds.itertuples())
+            for name, of_seeds in others.groupby("baseline", sort=False)
+        )
         said.append(f"{metric}: {own['score']:.2f} [{own['low']:.2f}, {own['high']:.2f}]{floor}. Beside it: {beside}.")
     verdicts = card.loc[card["baseline"] != against, "verdict"].value_counts()
     if len(verdicts):
@@ -67,7 +70,7 @@ def write(
     figure: Figure,
     against: str,
     made_with: dict[str, Any],
-) -> tuple[Path, Path, Path]:
+) -> list[Path]:
     """Write ``report.html``, ``report.json`` and ``report.csv``.
 
     Parameters
@@ -91,8 +94,8 @@ def write(
 
     Returns
     -------
-    (Path, Path, Path)
-        Whatever comes from the checkpoint is escaped in the first.
+    list of Path
+        Of the three files. Whatever comes from the checkpoint is escaped in the page.
     """
     picture = io.BytesIO()
     figure.savefig(picture, format="svg", metadata={"Date": None})
@@ -126,7 +129,8 @@ def write(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     texts = {"html": page, "json": json.dumps(plain, indent=1) + "\n", "csv": card.to_csv(index=False)}
-    for ending, text in texts.items():
-        with atomic_file(folder / f"report.{ending}") as made:
+    written = [folder / f"report.{ending}" for ending in texts]
+    for path, text in zip(written, texts.values(), strict=True):
+        with atomic_file(path) as made:
             made.write_text(text, encoding="utf-8")
-    return tuple(folder / f"report.{ending}" for ending in texts)
+    return written
