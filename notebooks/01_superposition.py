@@ -63,6 +63,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from saebook import figures
 from saebook.contexts import contexts_html
 from saebook.exercises import superposition as exercises
 from saebook.setup import HTML, Markdown, language_chapter, show
@@ -328,7 +329,7 @@ for row, line in zip(floor.itertuples(), ("--", ":", "-."), strict=True):
     if row.null != "mean prediction":
         axes.axhline(row.explained_variance, color=plots.GREY, linestyle=line, label=row.null)
 axes.set(xlabel="activations seen in training", ylabel="explained variance", ylim=(0, 1))
-axes.xaxis.set_major_formatter(plots.thousands())
+axes.xaxis.set_major_formatter(figures.thousands())
 axes.legend();
 
 # %% [markdown]

@@ -47,6 +47,7 @@ import pandas as pd
 import seaborn as sns
 import torch
 from matplotlib import pyplot as plt
+from saebook import figures
 from saebook.exercises import synthetic_recovery as exercises
 from saebook.interactive import threshold_slider
 from saebook.setup import Markdown, keep, show
@@ -274,7 +275,7 @@ Markdown(
 
 # %% mystnb={"figure": {"caption": "Share of true features that have a decoder direction within a given cosine. The dotted line is the threshold used in the tables.", "name": "fig-recovery-curve"}, "image": {"alt": "Curves of the share of true features whose best cosine lies above a threshold, against the threshold, for each architecture and setting, over a grey area for a random dictionary."}}
 best = {f"{s}, {a}": best_cosines(worlds[s].features, W_dec) for (s, a), W_dec in learned.items()}
-plots.recovery_curve(best, threshold, random_best[first]);
+figures.recovery_curve(best, threshold, random_best[first]);
 
 # %% [markdown]
 # The same with a threshold to move. Where must it stand to make each dictionary look good, and what does the random one score there?
@@ -290,7 +291,7 @@ threshold_slider(best | {f"random dictionary, {first}": random_best[first]}, thr
 # passes the threshold.
 
 # %% mystnb={"figure": {"caption": "Explained variance of training batches, mean best cosine of a feature, and share of features recovered, as training goes on.", "name": "fig-synthetic-training"}, "image": {"alt": "Three rows of line charts against samples seen: explained variance, mean best cosine of a feature, share of features recovered."}}
-plots.over_training(
+figures.over_training(
     curves, {"explained_variance": "explained variance", "mean_best_cosine": "mean best cosine", "recovered": "recovered"}
 );
 
@@ -380,7 +381,7 @@ show(summary)
 
 # %% mystnb={"figure": {"caption": "Reference runs: explained variance (top) and recovery (bottom) over training; lines are means over seeds, bands their range.", "name": "fig-synthetic-reference"}, "image": {"alt": "Two rows of line charts of the reference runs against samples seen: explained variance above, the share of features recovered below, one line an architecture with a band over seeds."}}
 if runs:
-    plots.over_training(
+    figures.over_training(
         dict(iter(runs.tables["synthetic_curves"].groupby(["setting", "architecture"], sort=False))),
         {"explained_variance": "explained variance", "recovered": "recovered"},
     )
@@ -442,7 +443,7 @@ show(ends)
 
 # %% mystnb={"image": {"alt": "Two rows of line charts of the longer reference runs against samples seen: explained variance above, the share of features recovered below, one line an architecture."}, "figure": {"name": "fig-synthetic-long", "caption": "Longer reference runs, one seed: explained variance of training batches (top) and recovery (bottom)."}}
 if long:
-    plots.over_training(
+    figures.over_training(
         dict(iter(long.tables["synthetic_curves"].groupby(["setting", "architecture"], sort=False))),
         {"explained_variance": "explained variance", "recovered": "recovered"},
     )

@@ -70,6 +70,7 @@ from collections.abc import Sequence
 import pandas as pd
 import torch
 from matplotlib import pyplot as plt
+from saebook import figures
 from saebook.exercises import recovery_puzzle as exercises
 from saebook.setup import Markdown, display, keep, show
 from saebook.tables import reference_run
@@ -237,7 +238,7 @@ keep("puzzle_curves", path.round(5))
 # whether directions still turn towards features where most have.
 
 # %% mystnb={"image": {"alt": "Three line charts against samples seen, one line a case: explained variance, share of dead latents, mean best cosine of a true feature."}, "figure": {"name": "fig-puzzle", "caption": "Explained variance of training batches, dead latents, and the mean best cosine of a true feature over training."}}
-plots.over_training(
+figures.over_training(
     curves,
     {"explained_variance": "explained variance", "dead": "dead latents", "mean_best_cosine": "mean best cosine"},
 );

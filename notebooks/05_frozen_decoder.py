@@ -48,12 +48,13 @@ seed: int = 0  # seed of the random directions
 
 # %% tags=["hide-input"]
 import torch
+from saebook import figures
 from saebook.exercises import frozen_decoder as exercises
 from saebook.paper import paper_scores
 from saebook.setup import Markdown, keep, language_chapter, show
 from saebook.words import in_words
 
-from saelite import FrozenDecoder, cov, nulls, plots
+from saelite import FrozenDecoder, cov, nulls
 from saelite.grid import fit_and_test
 from saelite.null_models import chance_cosine
 
@@ -127,7 +128,10 @@ for key, sae in saes.items():
 # the same for every token?
 
 # %% mystnb={"figure": {"caption": "Explained variance on held-out tokens: this build (dots, with 95% bootstrap intervals over texts), the nulls (lines), and the paper's values on another model (diamonds).", "name": "fig-frozen-decoder-ev"}, "image": {"alt": "Dot chart of explained variance with 95% intervals for each architecture, fully trained and two Frozen Decoders, with vertical lines for the nulls and diamonds for the paper's values."}}
-plots.explained_variance_by_variant(table, floor, paper_scores("explained variance"));
+figures.scores_by_variant(
+    table, floor.set_index("null")["explained_variance"], paper_scores("explained variance"), score="explained_variance",
+    xlabel="explained variance on held-out activations",
+);  # fmt: skip
 
 # %%
 Markdown(in_words(table, floor))
@@ -142,7 +146,7 @@ Markdown(in_words(table, floor))
 # so where one of its curves starts high and then falls, many more latents were active at first. The tables give the L0 at the end.
 
 # %% mystnb={"figure": {"caption": "Explained variance of training batches while the SAEs train.", "name": "fig-frozen-decoder-training"}, "image": {"alt": "Line charts of explained variance against activations seen in training, one panel an architecture, one line a variant."}}
-plots.training_curves(histories, "explained_variance", "explained variance");
+figures.over_training(histories, {"explained_variance": "explained variance"});
 
 # %% [markdown]
 # ## What the latents fire on

@@ -52,6 +52,7 @@ tau: float = 0.8  # least cosine of a decoder direction to its start
 import copy
 
 import torch
+from saebook import figures
 from saebook.exercises import soft_frozen_decoder as exercises
 from saebook.paper import paper_scores
 from saebook.setup import Markdown, keep, language_chapter, show
@@ -59,7 +60,7 @@ from saebook.tables import whole_rows
 from saebook.words import in_words
 from torch.nn.functional import normalize
 
-from saelite import SoftFrozenDecoder, evaluate, iso, nulls, plots
+from saelite import SoftFrozenDecoder, evaluate, iso, nulls
 from saelite.baselines import project_to_cone
 from saelite.grid import fit_and_test
 from saelite.metrics import best_cosines
@@ -137,12 +138,15 @@ for a in activations:
 # near do the dots of the two SAEs lie, compared with their way up from the {term}`nulls <null>`?
 
 # %% mystnb={"image": {"alt": "Histogram of the cosine of decoder directions to their random start, for the fully trained and the Soft-Frozen SAEs of each architecture, with a line at \u03c4."}, "figure": {"name": "fig-soft-frozen-cosine", "caption": "How far decoder directions are from their random start after training. The line marks the bound of the Soft-Frozen Decoder."}}
-plots.cosine_histogram(
+figures.cosine_histogram(
     {", ".join(key): sae.cosine_to_start() for key, sae in saes.items()}, "cosine to start", {"τ": tau}
 );
 
 # %% mystnb={"image": {"alt": "Dot chart of explained variance with 95% intervals for each architecture, fully trained and Soft-Frozen Decoder, with vertical lines for the nulls and diamonds for the paper's values."}, "figure": {"name": "fig-soft-frozen-ev", "caption": "Explained variance on held-out tokens: this build (dots, with 95% bootstrap intervals over texts), the nulls (lines), and the paper's values on another model (diamonds)."}}
-plots.explained_variance_by_variant(table, floor, paper_scores("explained variance"));
+figures.scores_by_variant(
+    table, floor.set_index("null")["explained_variance"], paper_scores("explained variance"), score="explained_variance",
+    xlabel="explained variance on held-out activations",
+);  # fmt: skip
 
 # %% [markdown]
 # The second guess:
@@ -175,7 +179,9 @@ Markdown(
 # little from the table, which asks held-out tokens.
 
 # %% mystnb={"image": {"alt": "Line charts of the median cosine of decoder directions to their start against activations seen in training, one panel an architecture, for the fully trained and the Soft-Frozen SAE."}, "figure": {"name": "fig-soft-frozen-training", "caption": "Median cosine of decoder directions to their random start while the SAEs train, over latents that fired since the point before."}}
-plots.training_curves({key: whole_rows(history) for key, history in histories.items()}, "cosine_to_start", "median cosine to start");
+figures.over_training(
+    {key: whole_rows(history) for key, history in histories.items()}, {"cosine_to_start": "median cosine to start"}
+);
 
 # %% [markdown]
 # ## What the latents fire on

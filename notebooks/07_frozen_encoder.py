@@ -51,13 +51,14 @@ seed: int = 0  # seed of the random directions
 # %% tags=["hide-input"]
 import numpy as np
 import torch
+from saebook import figures
 from saebook.exercises import frozen_encoder as exercises
 from saebook.paper import paper_scores
 from saebook.setup import Markdown, keep, language_chapter, show
 from saebook.words import in_words
 from torch.nn.functional import normalize
 
-from saelite import FrozenEncoder, nulls, plots
+from saelite import FrozenEncoder, nulls
 from saelite.evaluations.latents import draw_latents, top_contexts
 from saelite.grid import fit_and_test
 from saelite.metrics import explained_variance
@@ -121,7 +122,10 @@ for key, sae in saes.items():
 # it lie?
 
 # %% mystnb={"image": {"alt": "Dot chart of explained variance with 95% intervals for each architecture, fully trained and Frozen Encoder, with vertical lines for the nulls and diamonds for the paper's values."}, "figure": {"name": "fig-frozen-encoder-ev", "caption": "Explained variance on held-out tokens: this build (dots, with 95% bootstrap intervals over texts), the nulls (lines), and the paper's values on another model (diamonds)."}}
-plots.explained_variance_by_variant(table, floor, paper_scores("explained variance"));
+figures.scores_by_variant(
+    table, floor.set_index("null")["explained_variance"], paper_scores("explained variance"), score="explained_variance",
+    xlabel="explained variance on held-out activations",
+);  # fmt: skip
 
 # %%
 Markdown(in_words(table, floor))
@@ -139,10 +143,10 @@ Markdown(in_words(table, floor))
 # decoder, which is free to turn, stay at its start (a cosine of 1) or leave it?
 
 # %% mystnb={"image": {"alt": "Line charts of explained variance against activations seen in training, one panel an architecture, for the fully trained SAE and the Frozen Encoder."}, "figure": {"name": "fig-frozen-encoder-training", "caption": "Explained variance of training batches while the SAEs train."}}
-plots.training_curves(histories, "explained_variance", "explained variance");
+figures.over_training(histories, {"explained_variance": "explained variance"});
 
 # %% mystnb={"image": {"alt": "Histogram of the cosine of each latent's decoder direction to its random start, for the fully trained SAE and the Frozen Encoder of each architecture."}, "figure": {"name": "fig-frozen-encoder-cosine", "caption": "Under a Frozen Encoder the decoder may turn; how far it did."}}
-plots.cosine_histogram({", ".join(key): sae.cosine_to_start() for key, sae in saes.items()}, "cosine of decoder directions to their start");
+figures.cosine_histogram({", ".join(key): sae.cosine_to_start() for key, sae in saes.items()}, "cosine of decoder directions to their start");
 
 # %% [markdown]
 # ## What the latents fire on

@@ -53,6 +53,7 @@ wider: str = "../book/results/reconstruction_wide"  # folder of reference runs a
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
+from saebook import figures
 from saebook.exercises import reconstruction as exercises
 from saebook.paper import paper_scores
 from saebook.setup import Markdown, display, keep, language_chapter, show
@@ -139,13 +140,13 @@ show(table.join(measured_l0).loc[list(saes)].reset_index())
 # the second, which of the baselines comes nearer to the trained SAE, and which does not?
 
 # %% mystnb={"image": {"alt": "Dot chart of explained variance on the spliced tokens with 95% intervals for each architecture and variant, with vertical lines for the floors and PCA, and diamonds for the paper's values."}, "figure": {"name": "fig-reconstruction-ev", "caption": "Explained variance on the tokens that are spliced below, with 95% bootstrap intervals over texts."}}
-plots.scores_by_variant(
+figures.scores_by_variant(
     summary[summary["metric"] == EV], {name: of.loc[name, EV] for name in of.index if name not in ("zero", "the model itself")},
     paper_scores(EV), xlabel=EV,
 );  # fmt: skip
 
 # %% mystnb={"image": {"alt": "Dot chart of the share of loss recovered against mean ablation with 95% intervals for each architecture and variant, with vertical lines for an untrained dictionary and PCA."}, "figure": {"name": "fig-loss-recovered", "caption": "Share of the loss recovered, compared with putting the mean in the activation's place; 95% bootstrap intervals over texts."}}
-plots.scores_by_variant(
+figures.scores_by_variant(
     summary[summary["metric"] == RECOVERED_MEAN],
     {name: of.loc[name, RECOVERED_MEAN] for name in of.index if name not in ("mean", "the model itself", "zero")},
     xlabel="loss recovered, compared with the mean",
@@ -219,7 +220,7 @@ for column, activation in enumerate(activations):
         grid[1, column].fill_between(history["samples"], *band, color=look["color"], alpha=0.2, linewidth=0)
     grid[0, column].set_title(activation.name)
     grid[1, column].set(xlabel="activations seen in training", ylim=(0, 1.02))
-    grid[1, column].xaxis.set_major_formatter(plots.thousands())
+    grid[1, column].xaxis.set_major_formatter(figures.thousands())
 grid[0, 0].set_ylabel("explained variance")
 grid[1, 0].set_ylabel("cosine to start")
 grid[1, 0].legend(fontsize=9, loc="lower left");
@@ -315,7 +316,7 @@ Markdown(runs.label or "This edition holds no longer runs of this chapter.")
 if runs:
     longer = runs.tables["reconstruction"]
     longer = longer[longer["metric"].isin([EV, RECOVERED_MEAN])]
-    plots.scores_by_l0(longer)
+    figures.scores_by_l0(longer)
 
 # %% tags=["hide-input"]
 if runs:
@@ -361,7 +362,7 @@ Markdown(wide_runs.label or "This edition holds no runs at another width.")
 if wide_runs:
     at_width = wide_runs.tables["reconstruction"]
     at_width = at_width[at_width["metric"].isin([EV, RECOVERED_MEAN])]
-    plots.scores_by_seed(at_width)
+    figures.scores_by_seed(at_width)
 
 # %% [markdown]
 # The mean over seeds, with its 95% interval (Student's $t$; it speaks of other seeds, not of other texts). *L0* is the mean that was measured on held-out tokens: an SAE with

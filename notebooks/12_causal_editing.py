@@ -52,6 +52,7 @@ margin: float = 0.03  # a difference in score smaller than this is of no interes
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
+from saebook import figures
 from saebook.exercises import causal_editing as exercises
 from saebook.paper import paper_scores
 from saebook.setup import Markdown, display, keep, language_chapter, show
@@ -142,7 +143,7 @@ show(summary.merge(means).merge(random_mask)[
 # are they now?
 
 # %% mystnb={"image": {"alt": "Dot chart of the causal editing score with 95% intervals for each architecture and variant, with vertical lines for the floors and the learned subspace, and diamonds for the paper's values."}, "figure": {"name": "fig-editing", "caption": "Causal editing on held-out cities: mean of Cause and Isolation, with 95% bootstrap intervals over base cities."}}
-plots.scores_by_variant(
+figures.scores_by_variant(
     summary, dict(zip(bounds["reference"], bounds["score"], strict=True)), paper_scores("causal editing"),
     xlabel="causal editing: mean of Cause and Isolation", xlim=(0.3, 0.8),
 );

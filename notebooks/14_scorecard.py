@@ -69,6 +69,7 @@ reference: str = "../book/results/scorecard"  # folder of reference runs to show
 # %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
+from saebook import figures
 from saebook.exercises import scorecard as exercises
 from saebook.paper import SITE, paper_table
 from saebook.setup import Markdown, display, keep, language_chapter, results_folder, show
@@ -289,7 +290,7 @@ Markdown(text)
 
 # %% mystnb={"image": {"alt": "A panel for each metric: the score of every variant, one dot for each seed and architecture. The table below gives the numbers."}, "figure": {"name": "fig-seeds", "caption": "Seeds apart: every dot is one SAE of the reference runs, trained and tested from a seed of its own."}}
 if runs:
-    plots.scores_by_seed(runs.tables["scorecard"])
+    figures.scores_by_seed(runs.tables["scorecard"])
 
 # %% tags=["hide-input"]
 if runs:

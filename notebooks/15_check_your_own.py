@@ -21,7 +21,7 @@
 # [scorecard](14_scorecard)'s metrics. The same in a terminal:
 #
 # ```
-# python -m saelite check CHECKPOINT --model MODEL --layer LAYER --site residual
+# saelite check CHECKPOINT --model MODEL --layer LAYER --site residual
 # ```
 #
 # Formats: SAELens, dictionary_learning, sparsify, Gemma Scope and this book's own; a folder, a file in it, or a repository on
@@ -218,10 +218,14 @@ HTML(contexts_html(columns, chapter.credit))
 # %% [markdown]
 # ## The report
 #
-# One page to send to somebody, and the same for programs.
+# One page to send to somebody, and the same for programs and for spreadsheets.
 
 # %%
-written = report.write(results_folder() / "check", name, about=about, notes=notes, card=card, figure=figure, against=foreign_sae.YOURS)
+made_with = {"model": model, "layer": layer, "site": site, "texts": texts, "scale": scale}
+made_with |= {"tokens": tokens, "batch_size": batch_size, "epochs": epochs, "lr": lr, "seed": seed}
+written = report.write(
+    results_folder() / "check", name, about=about, notes=notes, card=card, figure=figure, against=foreign_sae.YOURS, made_with=made_with
+)
 keep("check_card", card)
 Markdown("\n".join(f"- `{path.parent.name}/{path.name}`, {path.stat().st_size / 1000:.0f} kB" for path in written))
 

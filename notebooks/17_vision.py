@@ -60,6 +60,7 @@ from collections import Counter
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from saebook import figures
 from saebook.contexts import gallery, pictures, pictures_html
 from saebook.exercises import vision as exercises
 from saebook.setup import HTML, Markdown, display, keep, show
@@ -209,7 +210,7 @@ show(short(limits))
 
 # %% mystnb={"image": {"alt": "Label purity of each SAE as a dot with its 95% interval, one row a variant and architecture, with lines for random images, neurons and supervised probes. The tables above give the numbers."}, "figure": {"name": "fig-label-purity", "caption": "Label purity of all latents that fire on enough held-out images: mean and 95% interval over latents. Lines: the same for random sets of images (floor), the channels of the model (yardstick), and probes that were told the labels (ceiling)."}}
 marks = limits[limits["metric"] == PURITY].set_index("reference")["score"].to_dict()
-figure = plots.scores_by_variant(scores[scores["metric"] == PURITY], marks, xlabel="label purity", xlim=(0, max(marks.values()) + 0.05))
+figure = figures.scores_by_variant(scores[scores["metric"] == PURITY], marks, xlabel="label purity", xlim=(0, max(marks.values()) + 0.05))
 
 # %% [markdown]
 # ## What it allows one to say

@@ -7,7 +7,9 @@ numbers by name, and never NaN, infinity, or what is no number at all.
 import difflib
 import math
 import re
+from collections.abc import Callable, Iterable
 from numbers import Integral, Real
+from typing import Any
 
 import psutil
 
@@ -18,30 +20,33 @@ USER = re.compile(r"://[^/?#\s]*@|^[^/?#@\s]+:[^/?#@\s]+@[^/?#@\s]")
 QUERY = re.compile(r"[?&;#][^=&;\s]*(key|token|secret|passw|pwd|sig|credential|auth|session)[^=&;\s]*=", re.IGNORECASE)
 
 
-def whole(low, high=None, **settings):
+def whole(low: int, high: int | None = None, **settings: Any) -> None:
     """Whole numbers of `low` or more, and at most `high`."""
     must = f"a whole number of {low} or more" if high is None else f"a whole number from {low:,} to {high:,}"
     _each(lambda n: isinstance(n, Integral) and n >= low and (high is None or n <= high), must, settings)
 
 
-def above(low, **settings):
+def above(low: float, **settings: Any) -> None:
     """Finite numbers above `low`."""
     _each(lambda n: n > low, f"a finite number above {low}", settings)
 
 
-def between(low, high, **settings):
+def between(low: float, high: float, **settings: Any) -> None:
     """Numbers from `low` to `high`, both included."""
     _each(lambda n: low <= n <= high, f"a number from {low} to {high}", settings)
 
 
-def each_once(**settings):
+def each_once(**settings: Any) -> None:
     """Lists of one or more things, none of them twice."""
     for name, value in settings.items():
         if not isinstance(value, list | tuple) or not value or any(value.count(one) > 1 for one in value):
             raise ValueError(f"{name}={value!r} must be a list of one thing or more, none of them twice.")
 
 
-def training(*, batch_size, lr, seed, tokens=None, samples=None, epochs=1, train_tokens=0):
+def training(
+    *, batch_size: Any, lr: Any, seed: Any, tokens: Any = None, samples: Any = None, epochs: Any = 1,
+    train_tokens: Any = 0,
+) -> None:  # fmt: skip
     """What a chapter trains with; of `tokens` harvested a tenth or more is held out, so a batch must fit the others."""
     whole(1, batch_size=batch_size, epochs=epochs)
     whole(0, LARGEST_SEED - 1000, seed=seed)  # chapters count on from it
@@ -63,12 +68,29 @@ def training(*, batch_size, lr, seed, tokens=None, samples=None, epochs=1, train
             raise ValueError(f"train_tokens={train_tokens} are fewer than one batch of {batch_size}: ask for more.")
 
 
-def kind(wanted: type, **given):
+def kind(wanted: type, **given: Any) -> None:
     """Objects of one class, such as a LanguageModel where its name was given."""
     for name, value in given.items():
         if not isinstance(value, wanted):
             shown = " ".join(repr(value).split())[:60]
             raise ValueError(f"{name}={shown} is a {type(value).__name__}: give a {wanted.__name__}.")
+
+
+def one_of(called: str, what: object, names: Iterable[str]) -> None:
+    """A name among `names`; any other is refused with the nearest of them, and with all if they are few.
+
+    Examples
+    --------
+    >>> one_of("site", "mpl", ["residual", "mlp", "attention"])
+    Traceback (most recent call last):
+    ValueError: There is no site 'mpl'; choose from residual, mlp, attention; did you mean mlp?
+    """
+    names = list(names)
+    if what not in names:
+        lower = {name.lower(): name for name in names}
+        near = difflib.get_close_matches(str(what).lower().replace(" ", ""), lower, n=1)
+        listed = "" if near and len(names) > 8 else f"; choose from {', '.join(names)}"
+        raise ValueError(f"There is no {called} {what!r}{listed}{f'; did you mean {lower[near[0]]}?' if near else '.'}")
 
 
 def known(kind: type) -> dict[str, type]:
@@ -79,8 +101,8 @@ def known(kind: type) -> dict[str, type]:
     return found
 
 
-def chosen(kind: type, what, called: str, *given, **named):
-    """An instance of a class derived from `kind`, which `what` is, or of which it is the class, or the name.
+def chosen(kind: type, what: Any, called: str, *given: Any, **named: Any) -> Any:
+    """An instance of a class derived from `kind`: `what` itself, or made from `what`, a class or its name.
 
     Parameters
     ----------
@@ -100,18 +122,15 @@ def chosen(kind: type, what, called: str, *given, **named):
     if isinstance(what, kind):
         return what
     classes = known(kind)
-    if isinstance(what, type) and issubclass(what, kind):
-        return what(*given, **named)
-    for name, one in classes.items():
-        if isinstance(what, str) and what in (name, one.name):
-            return one(*given, **named)
-    lower = {name.lower(): name for name in classes}
-    near = difflib.get_close_matches(str(what).lower().replace(" ", ""), lower, n=1)
-    hint = f"; did you mean {lower[near[0]]}?" if near else "."
-    raise ValueError(f"There is no {called} {what!r}; choose from {', '.join(classes)}{hint}")
+    if not (isinstance(what, type) and issubclass(what, kind)):
+        by_name = {one.name: one for one in classes.values()} | classes
+        if not isinstance(what, str) or what not in by_name:
+            one_of(called, what, classes)
+        what = by_name[what]
+    return what(*given, **named)
 
 
-def memory(needed, what):
+def memory(needed: float, what: str) -> None:
     """Refuse what takes more bytes than the machine has memory; `what` begins the sentence."""
     has = psutil.virtual_memory().total
     if needed > has:
@@ -120,7 +139,7 @@ def memory(needed, what):
         )
 
 
-def no_credentials(**texts):
+def no_credentials(**texts: Any) -> None:
     """Refuse addresses that carry a user name, a password, a key or a token, without repeating them.
 
     Lists and dictionaries are looked through. What a run is asked for is kept with its results, for others to read.
@@ -137,7 +156,7 @@ def no_credentials(**texts):
             )
 
 
-def _each(fits, must, settings):
+def _each(fits: Callable[[Any], bool], must: str, settings: dict[str, Any]) -> None:
     for name, value in settings.items():
         several = isinstance(value, list | tuple)
         for number in value if several else [value]:

@@ -326,7 +326,7 @@ def fresh(activation: ActivationFunction) -> ActivationFunction:
 
 def versions() -> dict[str, str]:
     """What a comparison ran with."""
-    names = ("saelite", "torch", "numpy")
+    names = ("saelite", "torch", "transformers", "numpy")
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
 
 

@@ -16,11 +16,15 @@ Gemma Scope            params.npz                            arXiv:2408.05147
 =====================  ====================================  ===========================================
 """
 
+from __future__ import annotations
+
 import json
 import pickle
 import re
+import struct
 import zipfile
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,17 +34,26 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from saelite import arguments
-from saelite.activation_functions import BatchTopK, JumpReLU, Matryoshka, ReLU, TopK
+from saelite.activation_functions import ActivationFunction, BatchTopK, JumpReLU, Matryoshka, ReLU, TopK
 from saelite.sae import SAE, check_finite
 from saelite.storage.files import atomic_folder
 
 WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec")
+Tensors = dict[str, torch.Tensor]
 
 HOOKS = {"residual": "hook_resid_post", "mlp": "hook_mlp_out", "attention": "hook_attn_out"}
 """What SAELens calls the hook points of a block, as in ``blocks.6.hook_resid_post``."""
 
+ABOUT = dict.fromkeys(("format", "architecture", "model", "site", "layer", "texts")) | {"scale": "none"}
 
-def read(source):
+DAMAGED = (
+    OSError, SafetensorError, json.JSONDecodeError, UnicodeDecodeError, EOFError, zipfile.BadZipFile, struct.error,
+    pickle.UnpicklingError, RuntimeError, KeyError, TypeError, AttributeError,
+)  # fmt: skip
+"""What reading a file raises that is cut, changed, or of another kind than its name says."""
+
+
+def read(source: str | Path) -> tuple[SAE, dict[str, Any]]:
     """Read an SAE in any of the formats above.
 
     Parameters
@@ -64,30 +77,28 @@ def read(source):
     folder = _folder(source)
     names = {path.name for path in folder.iterdir()}
     if "sae.json" in names:
-        return _own(folder)
-    for needed, reader in (
-        ({"cfg.json", "sae_weights.safetensors"}, _saelens),
-        ({"cfg.json", "sae.safetensors"}, _sparsify),
-        ({"config.json", "ae.pt"}, _dictionary_learning),
-        ({"params.npz"}, _gemma_scope),
-    ):
-        if needed <= names:
-            try:
-                return reader(folder)
-            except (OSError, SafetensorError, json.JSONDecodeError, UnicodeDecodeError, EOFError, zipfile.BadZipFile,
-                    pickle.UnpicklingError, RuntimeError, KeyError, TypeError, AttributeError) as error:  # fmt: skip
-                reason = " ".join(str(error).split())[:200]
-                raise ValueError(
-                    f"The checkpoint in {folder} is damaged or holds something else than its format says; fetch a "
-                    f"whole copy ({type(error).__name__}: {reason})."
-                ) from error
-    raise ValueError(
-        f"{folder} holds no checkpoint in a format that is known here (saelite, SAELens, sparsify, "
-        f"dictionary_learning, Gemma Scope); it holds {', '.join(sorted(names)[:8]) or 'nothing'}."
-    )
+        sae = SAE.load(folder)
+        data = sae.record.get("data", {})
+        about = {"format": "saelite", "architecture": type(sae.activation).__name__}
+        return sae, ABOUT | about | {name: data.get(name) for name in ("model", "layer", "texts")}
+    reader = next((reader for needed, reader in READERS.items() if set(needed) <= names), None)
+    if reader is None:
+        raise ValueError(
+            f"{folder} holds no checkpoint in a format that is known here (saelite, SAELens, sparsify, "
+            f"dictionary_learning, Gemma Scope); it holds {', '.join(sorted(names)[:8]) or 'nothing'}."
+        )
+    try:
+        sae, about = reader(folder)
+    except DAMAGED as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"The checkpoint in {folder} is damaged or holds something else than its format says; fetch a whole copy "
+            f"({type(error).__name__}: {reason})."
+        ) from error
+    return sae, ABOUT | {"layer": _layer(about["site"])} | about
 
 
-def load(source: str | Path, **own_classes) -> SAE:
+def load(source: str | Path, **own_classes: Any) -> SAE:
     """An SAE from a folder, a file, or a repository on the Hugging Face hub, in any of the formats above.
 
     Parameters
@@ -111,7 +122,7 @@ def load(source: str | Path, **own_classes) -> SAE:
     return sae
 
 
-def write_saelens(sae, folder, **metadata):
+def write_saelens(sae: SAE, folder: str | Path, **metadata: Any) -> None:
     """Write an SAE as a folder that SAELens reads (``sae_lens.SAE.load_from_disk``).
 
     The input scale goes into the weights. BatchTopK and Matryoshka become SAELens's jumprelu with one threshold for all
@@ -157,111 +168,87 @@ def write_saelens(sae, folder, **metadata):
 # The formats
 
 
-def _own(folder):
-    sae = SAE.load(folder)
-    record = sae.record
-    data = record.get("data", {})
-    about = {"model": data.get("model"), "layer": data.get("layer"), "texts": data.get("texts")}
-    return sae, _about("saelite", type(sae.activation).__name__, **about)
-
-
-def _saelens(folder):
-    config = _json(folder / "cfg.json")
-    tensors = load_file(folder / "sae_weights.safetensors")
-    metadata = config | (config.get("metadata") or {})  # before 6.0 there was one level
-    # names before 6.0
+def _saelens(folder: Path) -> tuple[SAE, dict[str, Any]]:
+    config, tensors = _json(folder / "cfg.json"), load_file(folder / "sae_weights.safetensors")
+    metadata = config | (config.get("metadata") or {})  # before 6.0 there was one level, with other names
+    hook = metadata.get("hook_name") or metadata.get("hook_point")
     function = config.get("activation_fn_str") or config.get("activation_fn") or "relu"
     architecture = "topk" if function == "topk" else config.get("architecture", "standard")
-    if architecture not in ("standard", "topk", "jumprelu", "batchtopk", "matryoshka_batchtopk") or (
-        architecture == "standard" and function != "relu"
-    ):
-        raise ValueError(f"{folder}: SAELens's architecture {architecture!r} ({function}) is not read here.")
     scale = config.get("normalize_activations") or "none"
-    scale = {True: "expected_average_only_in"}.get(scale, scale)
-    hook = metadata.get("hook_name") or metadata.get("hook_point")
-    _only(folder, "normalize_activations", scale, ("none", "expected_average_only_in"))
-    _only(folder, "reshape_activations", config.get("reshape_activations", "none"), ("none",))
-    _only(folder, "finetuning_scaling_factor", bool(config.get("finetuning_scaling_factor")), (False,))
+    scale = "expected_average_only_in" if scale is True else scale
+    _only(folder, "normalize_activations", scale, "none", "expected_average_only_in")
+    _only(folder, "reshape_activations", config.get("reshape_activations", "none"), "none")
+    _only(folder, "finetuning_scaling_factor", bool(config.get("finetuning_scaling_factor")), False)
     if hook and "hook_z" in hook:
         raise ValueError(f"{folder} reads the heads of {hook} reshaped (hook_z), which is not read here.")
 
+    threshold = None
+    if architecture == "topk":
+        activation = TopK(config.get("k") or (config.get("activation_fn_kwargs") or {})["k"])
+    elif architecture == "standard" and function == "relu":
+        activation = ReLU(l1_coefficient=0.0)
+    elif architecture in ("jumprelu", "batchtopk", "matryoshka_batchtopk"):
+        activation = JumpReLU(l0_coefficient=0.0) if architecture == "jumprelu" else BatchTopK(config["k"])
+        threshold = tensors.get("threshold", tensors.get("topk_threshold"))
+        if threshold is None:
+            raise KeyError("threshold")
+    else:
+        raise ValueError(f"{folder}: SAELens's architecture {architecture!r} ({function}) is not read here.")
     weights = {name: tensors[name] for name in WEIGHTS}
     if config.get("rescale_acts_by_decoder_norm"):
         weights = _with_norms_in_the_code(weights)
-    threshold = tensors.get("threshold", tensors.get("topk_threshold"))
-    if threshold is None and architecture not in ("standard", "topk"):
-        raise KeyError("threshold")
-    if architecture == "topk":
-        k = config.get("k") or (config.get("activation_fn_kwargs") or {})["k"]
-        activation = TopK(_whole(k))
-    elif architecture == "standard":
-        activation = ReLU(l1_coefficient=0.0)
-    elif architecture == "jumprelu":
-        activation = JumpReLU(l0_coefficient=0.0)
-    else:
-        activation = BatchTopK(_whole(config["k"]))
     sae = _sae(weights, activation, threshold, config, subtracts=config.get("apply_b_dec_to_input", True))
-    return sae, _about(
-        "SAELens", architecture, model=metadata.get("model_name"), site=hook, texts=metadata.get("dataset_path"),
-        layer=_layer(hook), scale=scale,
-    )  # fmt: skip
-
-
-def _sparsify(folder):
-    config = _json(folder / "cfg.json")
-    tensors = load_file(folder / "sae.safetensors")
-    _only(folder, "activation", config.get("activation", "topk"), ("topk",))
-    for name in ("transcode", "skip_connection"):
-        _only(folder, name, bool(config.get(name)), (False,))
-    weights = {
-        "W_enc": tensors["encoder.weight"].T, "b_enc": tensors["encoder.bias"],
-        "W_dec": tensors["W_dec"], "b_dec": tensors["b_dec"],
+    return sae, {
+        "format": "SAELens", "architecture": architecture, "model": metadata.get("model_name"), "site": hook,
+        "texts": metadata.get("dataset_path"), "scale": scale,
     }  # fmt: skip
-    sae = _sae(weights, TopK(_whole(config["k"])), None, config)
-    return sae, _about("sparsify", "topk", site=folder.name, layer=_layer(folder.name))
 
 
-def _dictionary_learning(folder):
+def _sparsify(folder: Path) -> tuple[SAE, dict[str, Any]]:
+    config, tensors = _json(folder / "cfg.json"), load_file(folder / "sae.safetensors")
+    _only(folder, "activation", config.get("activation", "topk"), "topk")
+    for name in ("transcode", "skip_connection"):
+        _only(folder, name, bool(config.get(name)), False)
+    weights = tensors | {"W_enc": tensors["encoder.weight"].T, "b_enc": tensors["encoder.bias"]}
+    sae = _sae(weights, TopK(config["k"]), None, config)
+    return sae, {"format": "sparsify", "architecture": "topk", "site": folder.name}
+
+
+def _dictionary_learning(folder: Path) -> tuple[SAE, dict[str, Any]]:
     trainer = _json(folder / "config.json")["trainer"]
     # weights_only: a pickle may name any function to be called, and this reads one without calling any
-    tensors = torch.load(folder / "ae.pt", map_location="cpu", weights_only=True)
-    kind = trainer["dict_class"]
-    if kind in ("AutoEncoder", "AutoEncoderNew", "AutoEncoderTopK", "BatchTopKSAE"):
+    weights = tensors = torch.load(folder / "ae.pt", map_location="cpu", weights_only=True)
+    kind, threshold = trainer["dict_class"], None
+    if kind in ("AutoEncoder", "AutoEncoderNew"):
+        activation = ReLU(l1_coefficient=0.0)
+    elif kind == "AutoEncoderTopK":
+        activation = TopK(tensors["k"].item())
+    elif kind in ("BatchTopKSAE", "MatryoshkaBatchTopKSAE"):
+        activation, threshold = BatchTopK(tensors["k"].item()), tensors["threshold"]
+        if kind == "MatryoshkaBatchTopKSAE":
+            sizes = tensors["group_sizes"].tolist()
+            activation = Matryoshka(activation.k, [size / sum(sizes) for size in sizes])
+    elif kind == "JumpReluAutoEncoder":
+        activation, threshold = JumpReLU(l0_coefficient=0.0), tensors["threshold"]
+    else:
+        raise ValueError(f"{folder}: dictionary_learning's {kind!r} is not read here.")
+    if kind not in ("MatryoshkaBatchTopKSAE", "JumpReluAutoEncoder"):  # whose names and shapes are ours
         bias = {"AutoEncoder": "bias", "AutoEncoderNew": "decoder.bias"}.get(kind, "b_dec")
         weights = {
             "W_enc": tensors["encoder.weight"].T, "b_enc": tensors["encoder.bias"],
             "W_dec": tensors["decoder.weight"].T, "b_dec": tensors[bias],
         }  # fmt: skip
-    elif kind in ("MatryoshkaBatchTopKSAE", "JumpReluAutoEncoder"):
-        weights = {name: tensors[name] for name in WEIGHTS}
-    else:
-        raise ValueError(f"{folder}: dictionary_learning's {kind!r} is not read here.")
     if kind == "AutoEncoder":  # as the library does when it reads one
         weights = _with_norms_in_the_code(weights)
-
-    threshold = None
-    if kind == "AutoEncoderTopK":
-        activation = TopK(_whole(tensors["k"].item()))
-    elif kind in ("BatchTopKSAE", "MatryoshkaBatchTopKSAE"):
-        k, threshold = _whole(tensors["k"].item()), tensors["threshold"]
-        if kind == "BatchTopKSAE":
-            activation = BatchTopK(k)
-        else:
-            sizes = tensors["group_sizes"].tolist()
-            activation = Matryoshka(k, [size / sum(sizes) for size in sizes])
-    elif kind == "JumpReluAutoEncoder":
-        activation, threshold = JumpReLU(l0_coefficient=0.0), tensors["threshold"]
-    else:
-        activation = ReLU(l1_coefficient=0.0)
     sizes = {"d_in": trainer.get("activation_dim"), "d_sae": trainer.get("dict_size")}
     sae = _sae(weights, activation, threshold, sizes, subtracts=kind not in ("AutoEncoderNew", "JumpReluAutoEncoder"))
-    return sae, _about(
-        "dictionary_learning", kind, model=trainer.get("lm_name"), site=trainer.get("submodule_name"),
-        layer=trainer.get("layer"),
-    )  # fmt: skip
+    return sae, {
+        "format": "dictionary_learning", "architecture": kind, "model": trainer.get("lm_name"),
+        "site": trainer.get("submodule_name"), "layer": trainer.get("layer"),
+    }  # fmt: skip
 
 
-def _gemma_scope(folder):
+def _gemma_scope(folder: Path) -> tuple[SAE, dict[str, Any]]:
     try:
         with np.load(folder / "params.npz", allow_pickle=False) as file:
             tensors = {name: torch.from_numpy(file[name]) for name in (*WEIGHTS, "threshold")}
@@ -272,28 +259,32 @@ def _gemma_scope(folder):
     kind = re.search(r"gemma-scope-[^/]*-(mlp|att)\b", folder.as_posix())  # of the repository; the third is -res
     if place and kind:
         place += {"mlp": "/mlp_out", "att": "/hook_z"}[kind[1]]
-    return sae, _about("Gemma Scope", "jumprelu", site=place, layer=_layer(place))
+    return sae, {"format": "Gemma Scope", "architecture": "jumprelu", "site": place}
+
+
+READERS = {
+    ("cfg.json", "sae_weights.safetensors"): _saelens,
+    ("cfg.json", "sae.safetensors"): _sparsify,
+    ("config.json", "ae.pt"): _dictionary_learning,
+    ("params.npz",): _gemma_scope,
+}
 
 
 # What they share
 
 
-def _sae(weights, activation, threshold, sizes, subtracts=True):
-    """The SAE with these weights, in our own convention: `b_dec` comes off the input before the encoder.
+def _sae(
+    weights: Tensors, activation: ActivationFunction, threshold: torch.Tensor | None, sizes: dict[str, Any],
+    subtracts: bool = True,
+) -> SAE:  # fmt: skip
+    """The SAE with weights of our names and shapes, in our own convention: `b_dec` comes off the encoder's input.
 
-    Parameters
-    ----------
-    weights : dict of tensors of our names and shapes
-    threshold : tensor of shape () or (d_sae,), or None
-    sizes : dict
-        d_in and d_sae as the checkpoint states them, if it does.
-    subtracts : bool
-        Whether the library does so too; if not, the encoder's bias gives it back.
+    `threshold` has shape () or (d_sae,); `sizes` are d_in and d_sae as the checkpoint states them, if it does. If the
+    library does not take off `b_dec` (`subtracts`), the encoder's bias gives it back.
     """
     weights = {name: weights[name].detach().float() for name in WEIGHTS}
     d_in, d_sae = weights["W_enc"].shape
-    expected = {"W_enc": (d_in, d_sae), "b_enc": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,)}
-    for name, shape in expected.items():
+    for name, shape in zip(WEIGHTS, ((d_in, d_sae), (d_sae,), (d_sae, d_in), (d_in,)), strict=True):
         if tuple(weights[name].shape) != shape:
             raise ValueError(f"The checkpoint's {name} has shape {tuple(weights[name].shape)}, not {shape}.")
         if not weights[name].isfinite().all():
@@ -318,14 +309,14 @@ def _sae(weights, activation, threshold, sizes, subtracts=True):
     return sae.eval()
 
 
-def _with_norms_in_the_code(weights):
+def _with_norms_in_the_code(weights: Tensors) -> Tensors:
     """The same SAE with decoder directions of unit norm and codes that many times larger."""
     norms = weights["W_dec"].norm(dim=1)
     encoder = {name: weights[name] * norms for name in ("W_enc", "b_enc")}
     return weights | encoder | {"W_dec": weights["W_dec"] / norms[:, None]}
 
 
-def _folder(source):
+def _folder(source: str | Path) -> Path:
     """The folder that holds the checkpoint, fetched from the hub where `source` is no path of this machine."""
     arguments.no_credentials(checkpoint=str(source))
     path = Path(source).expanduser()
@@ -350,25 +341,26 @@ def _folder(source):
     return folder if folder.is_dir() else folder.parent
 
 
-def _json(path):
+def _json(path: Path) -> dict[str, Any]:
     found = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(found, dict):
         raise TypeError(f"{path.name} holds no settings")
     return found
 
 
-def _only(folder, name, value, known):
+def _only(folder: Path, name: str, value: Any, *known: Any) -> None:
     if value not in known:
         raise ValueError(f"{folder} has {name}={value!r}, which is not read here (only {', '.join(map(repr, known))}).")
 
 
-def _whole(k):
-    if isinstance(k, bool) or not isinstance(k, int):
-        raise ValueError(f"The checkpoint's k is {k!r}, not a whole number of active latents.")
-    return k
+PLACES = {
+    "residual": r"resid_(pre|post)|^(.*[._/])?(blocks|layers?|h)[._]?\d+$",
+    "mlp": r"mlp_out|[._/](mlp|feed_forward|ffn)$",
+    "attention": r"(attn|attention)_out|[._/](self_attn|attn|attention|self_attention)$",
+}
 
 
-def place_of(hook):
+def place_of(hook: str | None) -> str | None:
     """The hook point that a hook's name means.
 
     Returns
@@ -377,28 +369,10 @@ def place_of(hook):
         ``"residual"``, ``"mlp"`` or ``"attention"``, as in :data:`saelite.data.language_models.SITES`; ``"other"`` for
         one that is none of them, such as ``hook_z``; None if no hook is named.
     """
-    if not hook:
-        return None
-    for place, pattern in (
-        ("residual", r"resid_(pre|post)|^(.*[._/])?(blocks|layers?|h)[._]?\d+$"),
-        ("mlp", r"mlp_out|[._/](mlp|feed_forward|ffn)$"),
-        ("attention", r"(attn|attention)_out|[._/](self_attn|attn|attention|self_attention)$"),
-    ):
-        if re.search(pattern, hook):
-            return place
-    return "other"
+    return next((place for place, pattern in PLACES.items() if re.search(pattern, hook)), "other") if hook else None
 
 
-def _layer(site):
+def _layer(site: str | None) -> int | None:
     """The decoder block whose output a hook stands for: what reads block 9's *input* reads block 8's output."""
     found = re.search(r"(?:blocks|layers|layer_|h)[._]?(\d+)", site or "")
-    if not found:
-        return None
-    return int(found[1]) - ("resid_pre" in site)
-
-
-def _about(name, architecture, *, model=None, site=None, layer=None, texts=None, scale="none"):
-    return {
-        "format": name, "architecture": architecture, "model": model, "site": site, "layer": layer, "texts": texts,
-        "scale": scale,
-    }  # fmt: skip
+    return int(found[1]) - ("resid_pre" in site) if found else None

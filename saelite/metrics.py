@@ -1,19 +1,32 @@
 """How well an SAE reconstructs, how sparse it is, and what it recovers."""
 
+from __future__ import annotations
+
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
-from scipy.stats import bootstrap
 from torch.nn.functional import normalize
 
 from saelite import arguments
-from saelite.sae import check_finite
+from saelite.data.batches import rows
+from saelite.sae import SAE, check_finite
+from saelite.statistics import ratio_interval
+
+if TYPE_CHECKING:
+    from saelite.data.store import ActivationStore
+
+Array = torch.Tensor | np.ndarray
+
+MOST_DRAWN = 50_000  # of more samples, or groups of them, the bootstrap draws so many sets of about equal size
+RESAMPLES = 999
 
 
-def explained_variance(x, x_hat):
+def explained_variance(x: Array, x_hat: Array) -> float:
     """Share of the variance that a reconstruction explains: ``1 - sum ||x - x_hat||^2 / sum ||x - mean||^2``.
 
     Equation 5 of Korznikov et al. 2026; the mean is over all samples, sums are in float64. Predicting the mean scores
@@ -21,7 +34,7 @@ def explained_variance(x, x_hat):
 
     Parameters
     ----------
-    x, x_hat : tensors of shape (n, d_in)
+    x, x_hat : tensors or arrays of shape (..., d_in)
 
     Returns
     -------
@@ -32,10 +45,18 @@ def explained_variance(x, x_hat):
     ------
     ValueError
         If the two differ in shape, are empty, or hold NaN or infinity.
+
+    Examples
+    --------
+    >>> x = torch.tensor([[0.0, 1.0], [2.0, 3.0]])
+    >>> explained_variance(x, x), explained_variance(x, x.mean(dim=0).expand(2, 2))
+    (1.0, 0.0)
     """
-    check_finite(x)
+    x, x_hat = torch.as_tensor(x), torch.as_tensor(x_hat)
     if x.shape != x_hat.shape:
-        raise ValueError(f"A reconstruction of shape {tuple(x_hat.shape)} is none of activations {tuple(x.shape)}.")
+        raise ValueError(f"x_hat has shape {tuple(x_hat.shape)} but x has {tuple(x.shape)}; they must match.")
+    x, x_hat = (one.flatten(0, -2) if one.ndim > 2 else one for one in (x, x_hat))
+    check_finite(x)
     if not x_hat.isfinite().all():
         raise ValueError("The reconstruction has NaN or infinity in it: look for them in the SAE's weights.")
     x, x_hat = x.double(), x_hat.double()
@@ -70,50 +91,88 @@ class Scores:
     firing_frequency: torch.Tensor
     error: np.ndarray
 
-    def row(self):
+    def row(self) -> dict[str, float]:
         """The scalars, for a table."""
-        return {
-            "explained_variance": self.explained_variance,
-            "low": self.low,
-            "high": self.high,
-            "l0": self.l0,
-            "dead": self.dead,
-        }
+        return {name: value for name, value in vars(self).items() if name not in ("firing_frequency", "error")}
 
 
 @torch.no_grad()
-def evaluate(sae, x, groups=None, chunk=4096):
+def evaluate(
+    sae: SAE | torch.nn.Module,
+    x: Array | ActivationStore | Iterable[torch.Tensor],
+    groups: Array | None = None,
+    chunk: int = 4096,
+) -> Scores:
     """Explained variance, L0, dead latents and firing frequencies of an SAE on activations it was not trained on.
+
+    A latent fires on a sample if its code is not 0, whatever its sign.
 
     Parameters
     ----------
     sae : SAE
-    x : tensor of shape (n, d_in)
+        Or any module with ``encode`` and ``decode``.
+    x : tensor, array or memory map of shape (..., d_in), or what else :func:`saelite.data.batches.rows` takes
+        Of any floating type. It is read twice, `chunk` samples at a time, so it may be larger than memory.
     groups : int array of shape (n,), optional
         What the bootstrap draws: tokens of one text are not independent, so give the number of each token's text.
     chunk : int
         Samples at a time.
 
+    Raises
+    ------
+    ValueError
+        If `x` holds no activations, or NaN or infinity, or is of another width than the SAE, or `groups` of another
+        length.
+
+    Examples
+    --------
+    >>> from saelite.activation_functions import TopK
+    >>> sae, x = SAE(8, 64, TopK(4)), torch.randn(5, 200, 8)
+    >>> sae.calibrate(x[0])
+    >>> scores = evaluate(sae, x.half().numpy())
+    >>> scores.l0, scores.firing_frequency.shape
+    (4.0, torch.Size([64]))
+    """
+    x = rows(x)
+    n, device = len(x), next(sae.parameters()).device
+    if groups is not None and len(groups) != n:
+        raise ValueError(f"groups holds {len(groups)} numbers for {n} activations; it needs one for each.")
+    parts = [slice(i, i + chunk) for i in range(0, n, chunk)]
+    mean = sum(x[part].double().sum(dim=0) for part in parts) / n
+    if not mean.isfinite().all():
+        raise ValueError("Some activations have NaN or infinity in them; drop those rows.")
+    errors, variances, fired = [], [], 0
+    for part in parts:
+        code = sae.encode(given := x[part].to(device))
+        errors.append((given - sae.decode(code)).double().square().sum(dim=1).cpu())
+        variances.append((given.double() - mean.to(device)).square().sum(dim=1).cpu())
+        fired = fired + (code != 0).sum(dim=0).cpu()
+    error, frequency = torch.cat(errors).numpy(), fired.double() / n
+    interval = _with_interval(error, torch.cat(variances).numpy(), groups)
+    return Scores(*interval, frequency.sum().item(), (fired == 0).double().mean().item(), frequency, error)
+
+
+def explained_variance_interval(
+    x: torch.Tensor, error: np.ndarray, groups: Array | None = None
+) -> tuple[float, float, float]:
+    """Explained variance from squared errors (n,) of x (n, d_in), with a bootstrap interval over groups of samples.
+
     Returns
     -------
-    Scores
+    (value, low, high)
+        low and high are NaN from a single group: nothing tells how much another would differ.
     """
-    check_finite(x)
-    if groups is not None and len(groups) != len(x):
-        raise ValueError(f"groups holds {len(groups)} numbers for {len(x)} activations; it needs one for each.")
-    errors, fired, active = [], torch.zeros(sae.d_sae, dtype=torch.float64), 0
-    for part in x.split(chunk):
-        code = sae.encode(part.to(sae.W_dec.device))
-        errors.append((part - sae.decode(code).cpu()).double().square().sum(dim=1))
-        fires = code != 0
-        fired += fires.sum(dim=0).cpu()
-        active += fires.sum().item()
-    error = torch.cat(errors).numpy()
-    value, low, high = explained_variance_interval(x, error, groups)
-    return Scores(value, low, high, active / len(x), (fired == 0).double().mean().item(), fired / len(x), error)
+    variance = (x.double() - x.double().mean(dim=0)).square().sum(dim=1).numpy()
+    return _with_interval(error, variance, groups)
 
 
-def best_cosines(features, W_dec):
+def _with_interval(error: np.ndarray, variance: np.ndarray, groups: Array | None) -> tuple[float, float, float]:
+    groups = np.arange(len(error)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    error, variance = (np.bincount(groups % MOST_DRAWN, values) for values in (error, variance))
+    return 1 - error.sum() / variance.sum(), *ratio_interval(variance - error, variance, RESAMPLES)
+
+
+def best_cosines(features: Array, W_dec: Array) -> torch.Tensor:
     """For each true feature the largest cosine to any decoder direction: ``max_j cos(f_i, W_dec_j)``, equation 6.
 
     Parameters
@@ -128,24 +187,22 @@ def best_cosines(features, W_dec):
     return _cosines(features, W_dec).max(dim=1).values
 
 
-def matched_cosines(features, W_dec):
+def matched_cosines(features: Array, W_dec: Array) -> torch.Tensor:
     """For each true feature the cosine to a decoder direction of its own: no direction may serve two features.
 
     The matching is the one with the largest sum of cosines (``scipy.optimize.linear_sum_assignment``). A feature left
-    over, when there are more features than latents, gets -1.
-
-    Returns
-    -------
-    tensor of shape (n_features,), values in [-1, 1]
+    over, when there are more features than latents, gets -1. Shapes and range as in :func:`best_cosines`.
     """
     cosines = _cosines(features, W_dec)
-    rows, columns = linear_sum_assignment(cosines.numpy(), maximize=True)
+    taken, columns = linear_sum_assignment(cosines.numpy(), maximize=True)
     matched = torch.full((len(features),), -1.0)
-    matched[rows] = cosines[rows, columns]
+    matched[taken] = cosines[taken, columns]
     return matched
 
 
-def recovery(features, W_dec, threshold=0.8, probabilities=None):
+def recovery(
+    features: Array, W_dec: Array, threshold: float = 0.8, probabilities: torch.Tensor | None = None
+) -> dict[str, float]:
     """How many true features a dictionary holds.
 
     Parameters
@@ -163,6 +220,17 @@ def recovery(features, W_dec, threshold=0.8, probabilities=None):
         recovered: share of features recovered by equation 6; recovered_one_to_one: the same with every direction used
         at most once; mean_best_cosine; recovered_by_frequency: share of all *occurrences* of features that belong to
         recovered ones.
+
+    Raises
+    ------
+    ValueError
+        If features and directions differ in width, or are none, or a number is out of range.
+
+    Examples
+    --------
+    >>> axes = torch.eye(4)
+    >>> recovery(axes, 2 * axes[:3])
+    {'recovered': 0.75, 'recovered_one_to_one': 0.75, 'mean_best_cosine': 0.75}
     """
     arguments.between(-1, 1, threshold=threshold)
     if probabilities is not None and len(probabilities) != len(features):
@@ -174,8 +242,7 @@ def recovery(features, W_dec, threshold=0.8, probabilities=None):
         "mean_best_cosine": best.double().mean().item(),
     }
     if probabilities is not None:
-        hit = (best > threshold).to(probabilities.dtype)
-        scores["recovered_by_frequency"] = ((hit * probabilities).sum() / probabilities.sum()).item()
+        scores["recovered_by_frequency"] = (probabilities[best > threshold].sum() / probabilities.sum()).item()
     return scores
 
 
@@ -189,23 +256,25 @@ class WatchRecovery:
         As in :func:`recovery`.
     """
 
-    def __init__(self, features, threshold=0.8):
+    def __init__(self, features: torch.Tensor, threshold: float = 0.8) -> None:
         self.features, self.threshold = features, threshold
 
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
+        """What it follows from, for the key of a result in the cache."""
         return {"features": hashlib.sha256(self.features.numpy().tobytes()).hexdigest(), "threshold": self.threshold}
 
-    def __call__(self, sae):
+    def __call__(self, sae: SAE) -> dict[str, float]:
+        """Columns of the history: two of :func:`recovery`, and the standard deviation of log encoder norms."""
         best = best_cosines(self.features, sae.W_dec.cpu())
-        spread = sae.W_enc.detach().norm(dim=0).log().std().item()
         return {
             "recovered": (best > self.threshold).double().mean().item(),
             "mean_best_cosine": best.mean().item(),
-            "spread_of_encoder_norms": spread,  # standard deviation of their logarithms
+            "spread_of_encoder_norms": sae.W_enc.detach().norm(dim=0).log().std().item(),
         }
 
 
-def _cosines(features, W_dec):
+def _cosines(features: Array, W_dec: Array) -> torch.Tensor:
+    features, W_dec = torch.as_tensor(features), torch.as_tensor(W_dec)
     for name, directions in (("features", features), ("W_dec", W_dec)):
         if directions.ndim != 2 or not len(directions) or not directions.isfinite().all():
             raise ValueError(
@@ -214,30 +283,6 @@ def _cosines(features, W_dec):
             )
     if features.shape[1] != W_dec.shape[1]:
         raise ValueError(
-            f"Features have {features.shape[1]} dimensions and W_dec has {W_dec.shape[1]}: they must agree."
+            f"Features have {features.shape[1]} dimensions and W_dec has {W_dec.shape[1]}; they must match."
         )
     return normalize(features, dim=1) @ normalize(W_dec.detach().to(features), dim=1).T
-
-
-def explained_variance_interval(x, error, groups=None, level=0.95, resamples=999):
-    """Explained variance from squared errors (n,) of x (n, d_in), with a bootstrap interval over groups of samples.
-
-    Returns
-    -------
-    (value, low, high)
-        low and high are NaN from a single group: nothing tells how much another would differ.
-    """
-    variance = (x.double() - x.double().mean(dim=0)).square().sum(dim=1).numpy()
-    groups = np.arange(len(error)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    error, variance = np.bincount(groups, error), np.bincount(groups, variance)
-
-    def statistic(e, v, axis):
-        return 1 - e.sum(axis=axis) / v.sum(axis=axis)
-
-    if len(error) == 1:
-        return statistic(error, variance, 0), np.nan, np.nan
-    interval = bootstrap(
-        (error, variance), statistic, paired=True, vectorized=True, n_resamples=resamples, batch=100,
-        confidence_level=level, method="percentile", rng=np.random.default_rng(0),
-    ).confidence_interval  # fmt: skip
-    return statistic(error, variance, 0), interval.low, interval.high

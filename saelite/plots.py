@@ -1,11 +1,14 @@
-"""Figures that the notebooks share. Each takes a table and returns a matplotlib figure."""
+"""How a scorecard is drawn and written as a table, and the look that all figures share."""
+
+from __future__ import annotations
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
-from matplotlib.patheffects import withStroke
-from matplotlib.ticker import EngFormatter, FuncFormatter, PercentFormatter
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; always paired with a marker or a label.
@@ -19,21 +22,10 @@ COLOURS = {
     "trained here": "#56B4E9",
 }
 GREY = "#6b6b6b"
-# An architecture looks the same in all curves of recovery and training.
-LOOKS = {
-    "TopK": ("#0072B2", "-"),
-    "BatchTopK": ("#D55E00", "--"),
-    "JumpReLU": ("#009E73", "-."),
-    "Matryoshka": ("#CC79A7", ":"),
-    "RelativeBatchTopK": ("#E69F00", (0, (5, 1))),
-    "ReLU": ("#56B4E9", (0, (3, 1, 1, 1))),
-}
-# So does a null, which begins with one of these words; a ceiling is solid.
-LINES = {"mean": "-.", "random": ":", "untrained": ":", "PCA": "--", "learned": "-"}
-BEHIND_TEXT = [withStroke(linewidth=3, foreground="white")]  # figures are turned to black in the dark theme
+PAPER = {"marker": "D", "linestyle": "", "mfc": "none", "mec": GREY}  # the paper's values
 
 
-def style():
+def style() -> None:
     """One look for every figure: transparent SVG without a date, so that a second run gives the same bytes."""
     sns.set_theme(context="notebook", style="ticks", font="DejaVu Sans")
     mpl.rcParams.update(
@@ -50,111 +42,7 @@ def style():
     set_matplotlib_formats("svg", metadata={"Date": None})
 
 
-def thousands():
-    """Axis labels such as 400k and 1.2M."""
-    return EngFormatter(sep="")
-
-
-def scores_by_variant(table, lines, paper=None, *, score="score", xlabel, xlim=(0, 1)):
-    """A score of each SAE with its interval, floors and ceilings as lines, the paper's values as open marks.
-
-    Parameters
-    ----------
-    table : DataFrame with columns architecture, baseline, low, high and `score`
-    lines : dict of str to float
-        Floors, ceilings and nulls by name.
-    paper : dict of (architecture, baseline) to float, optional
-        The paper's values for Gemma-2-2B, layer 12, L0 160.
-    score : str
-    xlabel : str
-    xlim : (float, float)
-        The least that the axis spans; it grows to hold every interval.
-    """
-    places = {names: i for i, names in enumerate(zip(table["architecture"], table["baseline"], strict=True))}
-    figure, axes = plt.subplots(figsize=(7, 1.6 + 0.42 * len(places)))
-    for row in table.itertuples():
-        value, y, colour = getattr(row, score), places[row.architecture, row.baseline], COLOURS.get(row.baseline, GREY)
-        spread = [[value - row.low], [row.high - value]]
-        axes.errorbar(value, y, xerr=np.nan_to_num(spread), fmt="o", color=colour, capsize=3, markersize=7)
-        above = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
-        axes.annotate(f"{value:.2f}", (value, y), **above, fontsize=10, path_effects=BEHIND_TEXT)
-        if paper and (row.architecture, row.baseline) in paper:
-            axes.plot(paper[row.architecture, row.baseline], y, "D", mfc="none", mec=GREY, ms=6, zorder=3)
-    if paper:
-        axes.plot([], [], "D", mfc="none", mec=GREY, ms=6, label="paper, Gemma-2-2B layer 12, L0 160")
-    others = iter([(0, (1, 4)), (0, (8, 4, 1, 4, 1, 4)), (0, (12, 6))] * len(lines))
-    for name, value in lines.items():
-        line = LINES.get(name.split()[0]) or next(others)
-        axes.axvline(value, color=GREY, linestyle=line, linewidth=1.2, label=f"{name}: {value:z.2f}", zorder=1)
-    axes.set_yticks(list(places.values()), [f"{a}, {b}" for a, b in places])
-    axes.set_ylim(len(places) - 0.4, -0.8)
-    low, high = (
-        np.nanmin([table["low"].min(), table[score].min()]),
-        np.nanmax([table["high"].max(), table[score].max()]),
-    )
-    axes.set_xlim(min(xlim[0], low) - 0.03, max(xlim[1], high))
-    axes.set_xlabel(xlabel)
-    figure.legend(loc="outside lower center", ncols=2, fontsize=10)
-    return figure
-
-
-# seaborn's grids lay themselves out
-@mpl.rc_context({"figure.constrained_layout.use": False})
-def scores_by_seed(table):
-    """Scores of several seeds as dots, a panel for each metric.
-
-    Parameters
-    ----------
-    table : DataFrame with columns metric, architecture, baseline and score, a row for each seed
-    """
-    palette = {name: colour for name, (colour, _) in LOOKS.items()}
-    grid = sns.catplot(
-        table, x="score", y="baseline", hue="architecture", palette=palette, col="metric", col_wrap=2, kind="strip",
-        dodge=True, jitter=False, sharex=False, height=3.4, aspect=1.2,
-    )  # fmt: skip
-    grid.set_titles("{col_name}", size=10)
-    grid.set(ylabel="")
-    for axes in grid.axes.flat:
-        for edge in axes.get_yticks()[:-1]:
-            axes.axhline(edge + 0.5, color=GREY, linewidth=0.5)
-    sns.move_legend(grid, "lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, title="")
-    return grid.figure
-
-
-@mpl.rc_context({"figure.constrained_layout.use": False})
-def scores_by_l0(table):
-    """Scores against L0: a column of panels for each metric, a row for each architecture, a line for each variant.
-
-    Parameters
-    ----------
-    table : DataFrame with columns metric, architecture, baseline, l0 and score
-        Several rows for the same make a band of their range.
-    """
-    grid = sns.relplot(
-        table, x="l0", y="score", hue="baseline", style="baseline", palette=COLOURS, col="metric", row="architecture",
-        kind="line", markers=True, errorbar=("pi", 100), height=2.0, aspect=1.7, facet_kws={"sharey": "col"},
-    )  # fmt: skip
-    grid.set_titles("{row_name}: {col_name}", size=10)
-    grid.set(xlabel="L0", xticks=sorted(table["l0"].unique()))
-    sns.move_legend(grid, "lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, title="")
-    return grid.figure
-
-
-def explained_variance_by_variant(table, nulls, paper=None):
-    """Explained variance of each SAE with its interval, the nulls as lines, the paper's values as open marks.
-
-    Parameters
-    ----------
-    table : DataFrame with columns architecture, baseline, explained_variance, low, high
-    nulls : DataFrame with columns null, explained_variance
-    paper : dict of (architecture, baseline) to float, optional
-    """
-    lines = dict(zip(nulls["null"], nulls["explained_variance"], strict=True))
-    label = "explained variance on held-out activations"
-    return scores_by_variant(table, lines, paper, score="explained_variance", xlabel=label)
-
-
-def scorecard(card, paper=None):
+def scorecard(card: pd.DataFrame, paper: pd.DataFrame | None = None) -> Figure:
     """Every metric of a scorecard in a panel of its own: SAEs as dots with intervals, between floor and ceiling.
 
     Parameters
@@ -164,8 +52,7 @@ def scorecard(card, paper=None):
     paper : DataFrame with columns architecture, baseline, metric, score; optional
         The paper's scores, as open diamonds.
     """
-    metrics, baselines = list(dict.fromkeys(card["metric"])), list(dict.fromkeys(card["baseline"]))
-    architectures = list(dict.fromkeys(card["architecture"]))
+    metrics, baselines, architectures = (list(card[name].unique()) for name in ("metric", "baseline", "architecture"))
     rows = -(-len(metrics) // 2)
     size = (7, 0.9 + rows * (0.95 + 0.33 * len(baselines)))
     figure, grid = plt.subplots(rows, 2, figsize=size, sharey=True, squeeze=False)
@@ -175,15 +62,11 @@ def scorecard(card, paper=None):
         panel = card[card["metric"] == metric]
         for row in panel.itertuples():
             y = baselines.index(row.baseline) + offsets[row.architecture]
-            spread = np.nan_to_num([[row.score - row.low], [row.high - row.score]])
-            axes.errorbar(
-                row.score, y, xerr=spread, fmt=marks[row.architecture], color=COLOURS.get(row.baseline, GREY), ms=5
-            )
+            dot(axes, row.score, y, row, fmt=marks[row.architecture], ms=5)
         if paper is not None:
-            of_paper = paper[(paper["metric"] == metric) & paper["baseline"].isin(baselines)]
-            for row in of_paper[of_paper["architecture"].isin(architectures)].itertuples():
-                y = baselines.index(row.baseline) + offsets[row.architecture]
-                axes.plot(row.score, y, "D", mfc="none", mec=GREY, ms=4)
+            known = paper["baseline"].isin(baselines) & paper["architecture"].isin(architectures)
+            for row in paper[known & (paper["metric"] == metric)].itertuples():
+                axes.plot(row.score, baselines.index(row.baseline) + offsets[row.architecture], **PAPER, ms=4)
         for name, line in (("floor", ":"), ("ceiling", "--")):
             axes.axvline(panel[name].iloc[0], color=GREY, linestyle=line, linewidth=1.2)  # NaN draws nothing
         axes.set_title(metric, fontsize=11, fontweight="bold")
@@ -193,141 +76,26 @@ def scorecard(card, paper=None):
         axes.set_visible(False)
     grid[0, 0].set_yticks(range(len(baselines)), baselines)
     grid[0, 0].set_ylim(len(baselines) - 0.5, -0.5)
-    handles = [plt.Line2D([], [], marker=marks[name], linestyle="", color=GREY, label=name) for name in architectures]
-    handles += [
-        plt.Line2D([], [], color=GREY, linestyle=line, label=n) for n, line in (("floor", ":"), ("ceiling", "--"))
-    ]
-    if paper is not None:
-        look = {"marker": "D", "linestyle": "", "mfc": "none", "mec": GREY}
-        handles.append(plt.Line2D([], [], **look, label="paper, Gemma-2-2B layer 12"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=10)
-    return figure
+    looks = {name: {"marker": marks[name], "linestyle": "", "color": GREY} for name in architectures}
+    looks |= {"floor": {"color": GREY, "linestyle": ":"}, "ceiling": {"color": GREY, "linestyle": "--"}}
+    looks |= {} if paper is None else {"paper, Gemma-2-2B layer 12": PAPER}
+    for name, look in looks.items():
+        grid[0, 0].plot([], [], **look, label=name)
+    return legend(figure, 3)
 
 
-def training_curves(histories, y, ylabel):
-    """One column of several training histories against samples seen, one line a variant.
-
-    Parameters
-    ----------
-    histories : dict of (architecture, baseline) to DataFrame
-    y : str
-        Column of the histories.
-    ylabel : str
-    """
-    architectures = list(dict.fromkeys(architecture for architecture, _ in histories))
-    size = (3.6 * len(architectures), 3)
-    figure, grid = plt.subplots(1, len(architectures), figsize=size, sharey=True, squeeze=False)
-    for axes, architecture in zip(grid[0], architectures, strict=True):
-        styles = iter(("-", "--", "-.", ":", (0, (5, 1))))
-        for (name, baseline), history in histories.items():
-            if name == architecture:
-                axes.plot(
-                    history["samples"], history[y], linestyle=next(styles), label=baseline,
-                    color=COLOURS.get(baseline, GREY),
-                )  # fmt: skip
-        axes.set(title=architecture, xlabel="activations seen in training")
-        axes.xaxis.set_major_formatter(thousands())
-    grid[0, 0].set_ylabel(ylabel)
-    handles = {label: h for axes in grid[0] for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=3, fontsize=10)
-    return figure
+def dot(axes: Axes, value: float, y: float, row: object, **look: object) -> None:
+    """A score with its interval, in the colour of its baseline."""
+    spread = np.nan_to_num([[value - row.low], [row.high - value]])
+    axes.errorbar(value, y, xerr=spread, color=COLOURS.get(row.baseline, GREY), **look)
 
 
-def cosine_histogram(cosines, xlabel, marks=None):
-    """Distributions of cosines, one outline a group.
-
-    Parameters
-    ----------
-    cosines : dict of str to tensor or array
-    xlabel : str
-    marks : dict of str to float, optional
-        Values to mark with a vertical line.
-    """
-    figure, axes = plt.subplots(figsize=(7, 3.6))
-    low = min(float(np.min(np.asarray(values))) for values in cosines.values())
-    bins = np.linspace(min(0.0, low), 1, 61)
-    for (name, values), line in zip(cosines.items(), ("-", "--", "-.", ":") * 3, strict=False):
-        weights = np.full(len(values), 1 / len(values))
-        colour = COLOURS.get(name.split(", ")[-1])
-        look = {"histtype": "step", "linewidth": 1.8, "linestyle": line, "color": colour}
-        axes.hist(np.asarray(values), bins, weights=weights, label=name, **look)
-    for name, value in (marks or {}).items():
-        axes.axvline(value, color=GREY, linestyle="--", linewidth=1)
-        axes.text(value, 1, f"{name} ", transform=axes.get_xaxis_transform(), va="top", ha="right", color=GREY)
-    axes.set(xlabel=xlabel, ylabel="share of latents", yscale="log")  # one bin may hold nearly all
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.3g}%"))
-    figure.legend(loc="outside lower center", ncols=2, fontsize=10)
-    return figure
-
-
-def recovery_curve(best, threshold, random_best):
-    """Share of true features with a cosine above each threshold, against what a random dictionary gives.
-
-    Parameters
-    ----------
-    best : dict of str to tensor of shape (n_features,)
-        By "setting, architecture".
-    threshold : float
-    random_best : tensor of shape (n_features,)
-        The same cosines for a random dictionary.
-    """
-    thresholds = np.linspace(0, 1, 201)
-    figure, axes = plt.subplots(figsize=(7, 4))
-
-    def share(values):
-        return (np.asarray(values)[None, :] > thresholds[:, None]).mean(axis=1)
-
-    settings = list(dict.fromkeys(name.split(", ")[0] for name in best))
-    for name, values in best.items():
-        setting, architecture = name.split(", ")
-        axes.plot(
-            thresholds, share(values), label=name, color=LOOKS[architecture][0],
-            linestyle=("-", "--", "-.", ":")[settings.index(setting) % 4],
-        )  # fmt: skip
-    axes.fill_between(thresholds, share(random_best), color=GREY, alpha=0.25, label="random dictionary")
-    axes.axvline(threshold, color=GREY, linewidth=1, linestyle=":", label=f"threshold {threshold}")
-    axes.set(xlabel="cosine above which a feature counts as recovered", ylabel="share of true features")
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
-    figure.legend(loc="outside lower center", ncols=2, fontsize=10)
-    return figure
-
-
-def over_training(curves, columns):
-    """Curves over training, a row for each column and a panel for each setting; several seeds become a band.
-
-    Parameters
-    ----------
-    curves : dict of (setting, architecture) to DataFrame with `columns`, `samples` and perhaps `seed`
-    columns : dict of str to str
-        The columns to draw, and what to write beside each row.
-    """
-    settings = list(dict.fromkeys(setting for setting, _ in curves))
-    names = list(dict.fromkeys(name for _, name in curves))
-    shape = len(columns), len(settings)
-    size = 3.6 * max(1.6, len(settings)), 2.6 * len(columns)
-    figure, grid = plt.subplots(*shape, figsize=size, sharex=True, sharey="row", squeeze=False)
-    looks = LOOKS
-    if not set(names) <= set(looks):
-        lines = ("-", "--", "-.", ":") * len(names)
-        looks = dict(zip(names, zip(sns.color_palette("colorblind", len(names)), lines, strict=False), strict=True))
-    for (setting, name), curve in curves.items():
-        for row, column in enumerate(columns):
-            axes = grid[row, settings.index(setting)]
-            by_samples = curve.groupby("samples")[column]
-            mean, (colour, line) = by_samples.mean(), looks[name]
-            axes.plot(mean, color=colour, linestyle=line, label=name)
-            axes.fill_between(mean.index, by_samples.min(), by_samples.max(), color=colour, alpha=0.2, linewidth=0)
-    for axes, setting in zip(grid[0], settings, strict=True):
-        axes.set_title(setting)
-    for axes in grid[-1]:
-        axes.set_xlabel("samples seen")
-        axes.xaxis.set_major_formatter(thousands())
-    for axes, (column, label) in zip(grid[:, 0], columns.items(), strict=True):
-        axes.set_ylabel(label)
-        if column.startswith("recovered"):
-            axes.yaxis.set_major_formatter(PercentFormatter(1))
-    handles = {label: h for axes in grid.flat for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=min(3, len(handles)), fontsize=10)
+def legend(figure: Figure, ncols: int) -> Figure:
+    """The figure with one legend below it, in which every label of its panels comes once."""
+    handles = {
+        label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=ncols, fontsize=10)
     return figure
 
 
@@ -335,28 +103,15 @@ def over_training(curves, columns):
 FORMATS = {"dead": "{:.1%}", "l0": "{:.1f}", "million_samples": "{:.1f}"}
 
 
-def html_table(table):
-    """A table for a page.
+def html_table(table: pd.DataFrame) -> str:
+    """A table for a page: the same for the same table, to the byte; what pandas styles carries a random name.
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Columns whose name starts with ``recovered`` are shares and are written as percentages. Values are escaped.
-
-    Returns
-    -------
-    str
-        The same for the same table, to the byte; what pandas styles carries a random name.
+    Columns whose name starts with ``recovered`` are shares and are written as percentages. Values are escaped.
     """
     formats = FORMATS | {name: "{:.2%}" for name in table.columns if name.startswith("recovered")}
     formatters = {name.replace("_", " "): form.format for name, form in formats.items() if name in table}
     named = table.rename(columns=lambda name: name.replace("_", " ")).rename_axis(columns=None)
     return named.to_html(
-        index=False,
-        border=0,
-        justify="left",
-        classes="table",
-        float_format="{:z.3f}".format,
-        formatters=formatters,
+        index=False, border=0, justify="left", classes="table", float_format="{:z.3f}".format, formatters=formatters,
         na_rep="-",
-    )
+    )  # fmt: skip

@@ -1,6 +1,6 @@
 """Intervals, differences and verdicts: what a table of items lets one say, and what it does not.
 
-Every evaluation gives one row an item. A score is a weighted mean over items, ``sum(weight * score) / sum(weight)``:
+Every evaluation gives one row per item. A score is a weighted mean over items, ``sum(weight * score) / sum(weight)``:
 the weight is 1 where items count alike, and an item's variance where the score is a share of variance. Intervals come
 from the bootstrap over clusters of items that are not independent of each other, such as the tokens of one text. They
 speak of other items like these. They do not speak of other seeds: seeds are shown as points. Nor are they 95%
@@ -8,6 +8,11 @@ intervals where there are two to four clusters: they end at the lowest and the h
 score lies in half of all cases with two clusters, and in seven of eight with four. Read verdicts from so few as a
 sketch.
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,10 +22,11 @@ from saelite import arguments
 
 RESAMPLES = 2000
 LEVEL = 0.95
+TAILS = (1 - LEVEL) / 2, (1 + LEVEL) / 2
 POWER = 0.8
 
 
-def summarise(items, by):
+def summarise(items: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Score, interval and number of items of every group of rows.
 
     Parameters
@@ -39,13 +45,11 @@ def summarise(items, by):
     rows = []
     for names, group in items.groupby(by, sort=False, dropna=False):
         sums, weights = _clustered(group).to_numpy().T
-        low, high = _interval((sums, weights), _ratio) if len(sums) > 1 else (np.nan, np.nan)
-        row = {"score": sums.sum() / weights.sum(), "low": low, "high": high, "items": group["item"].nunique()}
-        rows.append(dict(zip(by, names, strict=True)) | row)
+        rows.append([*names, _ratio(sums, weights), *ratio_interval(sums, weights), group["item"].nunique()])
     return pd.DataFrame(rows, columns=[*by, "score", "low", "high", "items"])
 
 
-def contrast(items, reference, *, margin, paired):
+def contrast(items: pd.DataFrame, reference: pd.DataFrame, *, margin: float, paired: bool) -> dict[str, Any]:
     """How an SAE's score differs from another's, with an interval, and what that allows one to say.
 
     Parameters
@@ -83,39 +87,33 @@ def contrast(items, reference, *, margin, paired):
         draws = _draws(data, lambda a, b, c, d, axis=-1: _ratio(a, b, axis) - _ratio(c, d, axis))
     else:
         draws = _draws(ours.to_numpy().T, _ratio) - _draws(theirs.to_numpy().T, _ratio, seed=1)
-    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    sums = ours.sum(), theirs.sum()
-    difference = sums[0]["sum"] / sums[0]["weight"] - sums[1]["sum"] / sums[1]["weight"]
-    detectable = (norm.ppf((1 + LEVEL) / 2) + norm.ppf(POWER)) * draws.std(ddof=1)
+    low, high = np.quantile(draws, TAILS)
     return {
-        "difference": difference,
+        "difference": _ratio(*ours.to_numpy().T) - _ratio(*theirs.to_numpy().T),
         "verdict": verdict(low, high, margin),
         "low": low,
         "high": high,
-        "detectable": detectable,
+        "detectable": (norm.ppf(TAILS[1]) + norm.ppf(POWER)) * draws.std(ddof=1),
     }
 
 
-def verdict(low, high, margin):
+def verdict(low: float, high: float, margin: float) -> str:
     """What an interval of a difference allows one to say, in words.
 
     - *equivalent*: the whole interval lies within the margin on both sides of zero. This alone is a match.
     - *better* or *worse*: the whole interval lies on one side of zero, and not all of it within the margin.
     - *not told apart*: zero is possible and so is a difference beyond the margin. Not a match: too few items to say.
+    - *not measured*: there is no interval.
     """
     if not low <= high:
         return "not measured"
     if -margin < low and high < margin:
         return "equivalent"
-    if low > 0:
-        return "better"
-    if high < 0:
-        return "worse"
-    return "not told apart"
+    return "better" if low > 0 else "worse" if high < 0 else "not told apart"
 
 
-def rescaled(score, floor, ceiling):
-    """``(score - floor) / (ceiling - floor)``: where a score stands between what no skill and the best known skill get.
+def rescaled(score: float, floor: Mapping[str, float], ceiling: Mapping[str, float]) -> float:
+    """``(score - floor) / (ceiling - floor)``: where a score lies between what no skill and the best known skill get.
 
     Parameters
     ----------
@@ -133,7 +131,13 @@ def rescaled(score, floor, ceiling):
     return (score - floor["score"]) / (ceiling["score"] - floor["score"])
 
 
-def _need(items, columns):
+def ratio_interval(sums: np.ndarray, weights: np.ndarray, resamples: int = RESAMPLES) -> tuple[float, float]:
+    """A 95% bootstrap interval of ``sums.sum() / weights.sum()`` over clusters, (n_clusters,) each; NaN from one."""
+    low, high = np.quantile(_draws((sums, weights), _ratio, resamples=resamples), TAILS)
+    return low, high
+
+
+def _need(items: pd.DataFrame, columns: Iterable[str]) -> None:
     for column in columns:
         if column not in items:
             raise ValueError(
@@ -141,7 +145,7 @@ def _need(items, columns):
             )
 
 
-def _clustered(items):
+def _clustered(items: pd.DataFrame) -> pd.DataFrame:
     """Weighted sums and weights of every cluster, so that a score is the ratio of their totals."""
     _need(items, ["item", "score"])
     weight = items["weight"] if "weight" in items else pd.Series(1.0, items.index)
@@ -154,20 +158,16 @@ def _clustered(items):
     return table.groupby(cluster.to_numpy(), sort=False).sum()
 
 
-def _ratio(sums, weights, axis=-1):
+def _ratio(sums: np.ndarray, weights: np.ndarray, axis: int = -1) -> np.ndarray:
     return sums.sum(axis=axis) / weights.sum(axis=axis)
 
 
-def _draws(data, statistic, seed=0):
-    """The bootstrap's draws of a statistic of arrays with a number a cluster; NaN where there is one cluster alone."""
+def _draws(data: Sequence[np.ndarray], statistic: Callable, seed: int = 0, resamples: int = RESAMPLES) -> np.ndarray:
+    """The bootstrap's draws of a statistic of arrays with a number per cluster; NaN where there is only one."""
     if len(data[0]) == 1:
-        return np.full(RESAMPLES, np.nan)
+        return np.full(resamples, np.nan)
     made = bootstrap(
-        tuple(data), statistic, paired=True, vectorized=True, n_resamples=RESAMPLES, batch=200,
+        tuple(data), statistic, paired=True, vectorized=True, n_resamples=resamples, batch=100,
         method="percentile", rng=np.random.default_rng(seed),
     )  # fmt: skip
     return made.bootstrap_distribution
-
-
-def _interval(data, statistic):
-    return np.quantile(_draws(data, statistic), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

@@ -7,8 +7,11 @@ The paper names independence as a limitation. So features may also come in group
 correlates them, with or without a leader in each group, which makes a hierarchy; and noise may be added.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,19 +21,19 @@ from saelite.initialisation import iso
 from saelite.kernels.sparse import Support, decode
 
 
-def constant_probabilities(n_features=3200, mean_active=20.0):
-    """Every feature equally likely: the paper's constant setting, p = 0.00625. Tensor of shape (n_features,)."""
+def constant_probabilities(n_features: int = 3200, mean_active: float = 20.0) -> torch.Tensor:
+    """Every feature equally likely: the paper's constant setting, p = 0.00625. Float64, shape (n_features,)."""
     _check_size(n_features)
     arguments.between(0, n_features, mean_active=mean_active)
     return torch.full((n_features,), mean_active / n_features, dtype=torch.float64)
 
 
-def log_uniform_probabilities(n_features=3200, low=-5.5, high=-1.2, seed=0):
-    """Probabilities 10^u with u uniform on [low, high]: the paper's variable setting.
+def log_uniform_probabilities(
+    n_features: int = 3200, low: float = -5.5, high: float = -1.2, seed: int = 0
+) -> torch.Tensor:
+    """Probabilities 10^u with u uniform on [low, high]: the paper's variable setting. Float64, shape (n_features,).
 
-    Returns
-    -------
-    float64 tensor of shape (n_features,). With the default range 20.4 features are present on average.
+    With the default range 20.4 features are present on average.
     """
     _check_size(n_features)
     arguments.whole(-arguments.LARGEST_SEED, arguments.LARGEST_SEED, seed=seed)
@@ -38,7 +41,7 @@ def log_uniform_probabilities(n_features=3200, low=-5.5, high=-1.2, seed=0):
     return 10 ** (low + (high - low) * exponents)
 
 
-def _check_size(n_features):
+def _check_size(n_features: int) -> None:
     arguments.whole(1, n_features=n_features)
     arguments.memory(8 * n_features, f"{n_features:,} features")
 
@@ -74,11 +77,24 @@ class FeatureWorld:
     Attributes
     ----------
     features : float32 tensor of shape (n_features, d_in), rows of unit norm
+    d_in : int
+
+    Raises
+    ------
+    ValueError
+        For a number out of range, or groups that do not fit the features.
+
+    Examples
+    --------
+    >>> world = FeatureWorld(constant_probabilities(50, mean_active=2), d_in=16)
+    >>> world.features.shape, world.batches(batch_size=8, n_batches=3)[0].shape
+    (torch.Size([50, 16]), torch.Size([8, 16]))
     """
 
     def __init__(
-        self, probabilities, d_in=100, sigma=0.25, seed=0, groups=0, open_probability=1.0, leaders=False, noise=0.0
-    ):
+        self, probabilities: torch.Tensor | Sequence[float], d_in: int = 100, sigma: float = 0.25, seed: int = 0,
+        groups: int = 0, open_probability: float = 1.0, leaders: bool = False, noise: float = 0.0,
+    ) -> None:  # fmt: skip
         arguments.whole(1, d_in=d_in)
         arguments.whole(0, arguments.LARGEST_SEED, seed=seed)
         arguments.whole(0, groups=groups)
@@ -100,13 +116,9 @@ class FeatureWorld:
         self.groups, self.open_probability, self.leaders, self.noise = groups, open_probability, leaders, noise
         # A stream of its own: drawn from the bare seed, the features would be the very directions that an SAE of the
         # same seed starts from, and every feature would be recovered before training.
-        self.features = iso(len(probabilities), d_in, _mix(seed, FEATURES))
+        self.d_in, self.features = d_in, iso(len(probabilities), d_in, _mix(seed, FEATURES))
 
-    @property
-    def d_in(self):
-        return self.features.shape[1]
-
-    def sample_code(self, n, generator):
+    def sample_code(self, n: int, generator: torch.Generator) -> tuple[Support, torch.Tensor]:
         """The features present in `n` samples and their coefficients: ``(Support, values (nnz,))``.
 
         Nothing of size n x n_features is made.
@@ -115,7 +127,7 @@ class FeatureWorld:
         support = Support.at(hits, (n, len(self.probabilities)))
         return support, torch.exp(self.sigma * torch.randn(len(hits), generator=generator))
 
-    def _in_groups(self, n, generator):
+    def _in_groups(self, n: int, generator: torch.Generator) -> torch.Tensor:
         """Open groups, and in each its features with what probability is left to them."""
         size = len(self.probabilities) // self.groups
         opened = bernoulli(torch.full((self.groups,), self.open_probability, dtype=torch.float64), n, generator)
@@ -124,13 +136,13 @@ class FeatureWorld:
         chosen = torch.rand(features.shape, generator=generator) < self.probabilities[features] / self.open_probability
         return (rows[:, None] * len(self.probabilities) + features)[chosen].sort().values
 
-    def sample(self, n, generator):
+    def sample(self, n: int, generator: torch.Generator) -> torch.Tensor:
         """Activations of `n` samples. Shape (n, d_in), float32."""
         support, values = self.sample_code(n, generator)
         x = decode(support, values, self.features)
         return x + self.noise * torch.randn(x.shape, generator=generator) if self.noise else x
 
-    def batches(self, batch_size, n_batches, seed=0):
+    def batches(self, batch_size: int, n_batches: int, seed: int = 0) -> SyntheticBatches:
         """A sequence of `n_batches` fresh batches; the i-th follows from (seed, i) alone, whenever it is asked for."""
         return SyntheticBatches(self, batch_size, n_batches, seed)
 
@@ -138,24 +150,26 @@ class FeatureWorld:
 class SyntheticBatches(Sequence):
     """Batches of a :class:`FeatureWorld`, made when asked for. ``settings`` says all that they follow from."""
 
-    def __init__(self, world, batch_size, n_batches, seed):
+    def __init__(self, world: FeatureWorld, batch_size: int, n_batches: int, seed: int) -> None:
         arguments.whole(1, batch_size=batch_size, n_batches=n_batches)
         arguments.whole(0, arguments.LARGEST_SEED, seed=seed)
         present = float(world.probabilities.sum())
         arguments.memory(batch_size * (4 * world.d_in + 24 * present), f"Batches of {batch_size:,} samples")
         self.world, self.batch_size, self.n_batches, self.seed = world, batch_size, n_batches, seed
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.n_batches
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> torch.Tensor:
+        """Batch `i`, of shape (batch_size, d_in)."""
         if not -len(self) <= i < len(self):
             raise IndexError(i)
         generator = torch.Generator().manual_seed(_mix(self.seed, i % len(self)))
         return self.world.sample(self.batch_size, generator)
 
     @property
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
+        """All that the batches follow from, as plain JSON values."""
         world = self.world
         return {
             "source": "synthetic",
@@ -170,26 +184,22 @@ class SyntheticBatches(Sequence):
         }
 
 
-def bernoulli(probabilities, n, generator):
-    """Which of some events happen in each of `n` samples, independently: flat positions in an (n, events) table.
+def bernoulli(probabilities: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
+    """Which of some events happen in each of `n` samples, independently.
+
+    Returns flat places in an (n, events) table, ascending, as int64.
 
     Throw a Poisson number of darts at the n samples for each event, with mean ``-n log(1 - p)``; it happens in a sample
     if at least one dart hits it. Poisson counts split over samples are independent, so each sample is hit with
     probability ``1 - exp(log(1 - p)) = p``, exactly and independently of every other.
-
-    Returns
-    -------
-    int64 tensor, ascending
     """
     darts = torch.poisson(-n * torch.log1p(-probabilities.clamp(max=1 - 1e-12)), generator=generator).long()
     events = torch.arange(len(darts)).repeat_interleave(darts)
     rows = torch.randint(n, (len(events),), generator=generator)
     hits = np.sort((rows * len(darts) + events).numpy())
-    first = np.ones(len(hits), dtype=bool)
-    first[1:] = hits[1:] != hits[:-1]
-    return torch.from_numpy(hits[first])
+    return torch.from_numpy(hits[np.diff(hits, prepend=-1) > 0])  # numpy 2.4's unique takes a thousand times as long
 
 
-def _mix(seed, i):
+def _mix(seed: int, i: int) -> int:
     """One well-mixed 64-bit seed from two small numbers."""
     return int(np.random.SeedSequence([seed, i]).generate_state(1, np.uint64)[0] & np.uint64(2**63 - 1))

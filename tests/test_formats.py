@@ -150,7 +150,7 @@ def rewrite(path, **changes):
         ("saelens-5-standard", {"hook_point": "blocks.3.attn.hook_z"}, "hook_z"),
         ("saelens-standard", {"metadata": {"hook_name": "blocks.3.attn.hook_z"}}, "hook_z"),
         ("saelens-5-standard", {"finetuning_scaling_factor": True}, "finetuning_scaling_factor=True"),
-        ("saelens-topk", {"k": 2.5}, "k is 2.5"),
+        ("saelens-topk", {"k": 2.5}, "active latents, not 2.5"),
         ("saelens-topk", {"k": 100}, "cannot keep 100 of 12"),
         ("saelens-standard", {"d_in": 7}, "states d_in=7, yet its weights have 6"),
         ("sparsify/layers.4", {"transcode": True}, "transcode=True"),

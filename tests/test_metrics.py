@@ -4,9 +4,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import r2_score
+from tiny import tiny_model, tiny_texts
 
 from saelite.activation_functions import TopK
-from saelite.metrics import best_cosines, evaluate, explained_variance, matched_cosines, recovery
+from saelite.data.harvest import harvest
+from saelite.metrics import (
+    best_cosines,
+    evaluate,
+    explained_variance,
+    explained_variance_interval,
+    matched_cosines,
+    recovery,
+)
 from saelite.sae import SAE
 
 
@@ -96,3 +105,52 @@ def test_a_single_group_has_no_interval():
     x = torch.randn(50, 6)
     scores = evaluate(SAE(6, 30, TopK(2)).eval(), x, groups=np.zeros(50, dtype=int))
     assert np.isfinite(scores.explained_variance) and np.isnan(scores.low) and np.isnan(scores.high)
+
+
+def test_wrong_shapes_name_both():
+    with pytest.raises(ValueError, match=r"^x_hat has shape \(8, 4\) but x has \(8, 5\); they must match.$"):
+        explained_variance(torch.randn(8, 5), torch.randn(8, 4))
+
+
+def test_every_floating_type_and_leading_dimension_scores_alike(tmp_path):
+    x = torch.randn(300, 6).bfloat16()  # so that every type holds the same numbers
+    sae = SAE(6, 30, TopK(4)).eval()
+    sae.calibrate(x.float())
+    np.save(tmp_path / "x.npy", x.float().numpy())
+    same = [x, x.half(), x.double(), x.float().numpy(), x.double().numpy(), x.reshape(3, 100, 6), list(x.split(70))]
+    same += [x.half().numpy().reshape(10, 30, 6), np.load(tmp_path / "x.npy", mmap_mode="r")]
+    expected = evaluate(sae, x.float())
+    for given_x in same:
+        assert evaluate(sae, given_x, chunk=64).row() == pytest.approx(expected.row())
+    assert explained_variance(x.reshape(3, 100, 6), x.double().numpy().reshape(3, 100, 6)) == 1
+
+
+def test_a_store_is_scored_as_its_rows(tmp_path):
+    store = harvest(tiny_model(), tiny_texts(), layer=1, tokens=1000, context=16, progress=False, folder=tmp_path)
+    sae = SAE(store.d_in, 64, TopK(4)).eval()
+    sae.calibrate(store.train[:500])
+    assert evaluate(sae, store.held_out).row() == pytest.approx(evaluate(sae, store.held_out[:]).row())
+
+
+def test_a_code_below_zero_fires_too():
+    class Signed(torch.nn.Linear):
+        """A linear code of two latents, the second of which is never active."""
+
+        def encode(self, x):
+            return x * torch.tensor([1.0, 0.0])
+
+        def decode(self, code):
+            return code
+
+    scores = evaluate(Signed(1, 1), torch.tensor([[-1.0, 2.0], [1.0, 2.0], [-3.0, 2.0], [0.0, 1.0]]))
+    assert scores.l0 == 0.75 and scores.dead == 0.5 and scores.firing_frequency.tolist() == [0.75, 0]
+
+
+def test_more_samples_than_the_bootstrap_draws_have_the_interval_of_a_ratio():
+    x = torch.randn(120_000, 2)
+    error = np.random.default_rng(0).exponential(size=len(x))
+    variance = (x - x.mean(dim=0)).square().sum(dim=1).numpy()
+    value, low, high = explained_variance_interval(x, error)
+    assert value == pytest.approx(1 - error.sum() / variance.sum()) and low < value < high
+    spread = (error - (1 - value) * variance).std() / np.sqrt(len(x)) / variance.mean()  # of a ratio, to first order
+    assert high - low == pytest.approx(2 * 1.96 * spread, rel=0.1)

@@ -57,7 +57,7 @@ def test_an_sae_and_its_optimiser_take_what_they_take():
     assert needs["sae_bytes"] == pytest.approx(held, abs=64)  # a few scalars
     run = _Run(sae, lr=1e-3, betas=(0.9, 0.999), weight_decay=0.0)
     sae.calibrate(x := torch.randn(64, 16))
-    run.step(x)
+    run.step(x, 0)
     moments = [t for state in run.optimiser.state.values() for t in state.values() if t.ndim]
     assert needs["optimiser_bytes"] == sum(t.nbytes for t in moments)
     assert needs["gradient_bytes"] == sum(p.nbytes for p in sae.parameters())
@@ -140,7 +140,7 @@ def test_the_command_plans(capsys, folder):
         (["--layer", "99"], "layer=99 is not in"),
         (["--layer", "1", "--site", "heads"], "site='heads'"),
         (["--layer", "1", "--l0", "400"], "l0=400 active latents are more than the 128"),
-        (["--layer", "1", "--tokens", "0"], "must be at least 1"),
+        (["--layer", "1", "--tokens", "0"], "tokens=0 must be a whole number of 1 or more"),
         (["--layer", "1", "--tflops", "0"], "tflops=0.0"),
         (["--layer", "1", "--dtype", "int8"], "not a floating type"),
         (["--params", str(PAPER), "no_such"], "no entry 'no_such'"),

@@ -180,7 +180,8 @@ def pages_of_text(text, folder):
     row |= {"ceiling": 1.0, "difference": 0.1, "verdict": "better"}
     card = pd.DataFrame([row, row | {"baseline": text}])
     written = report.write(
-        folder, text, about={"model": text}, notes=[text], card=card, figure=Figure(), against="a"
+        folder, text, about={"model": text}, notes=[text], card=card, figure=Figure(), against="a",
+        made_with={"command": text},
     )  # fmt: skip
     yield written[0].read_text(encoding="utf-8")
     swept = pd.DataFrame({"texts": [text, "b"], "score": [0.1, 0.2], text: [1.0, 2.0]})

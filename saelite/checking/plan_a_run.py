@@ -2,24 +2,23 @@
 
 The language model is built on torch's meta device, where a tensor has a shape and no memory, from its configuration
 alone. For the paper's two models that is kept here (``model_configs.json``), since the hub gives it only to those who
-have accepted a licence.
+have accepted a licence. torch is imported only once the numbers asked for have been checked.
 """
+
+from __future__ import annotations
 
 import json
 import shutil
-import time
+from collections.abc import Sequence
 from pathlib import Path
-
-import torch
-from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError
-from transformers import AutoConfig, AutoModelForCausalLM
+from typing import TYPE_CHECKING, Any
 
 from saelite import arguments
-from saelite.data.language_models import SMOLLM2_FILE, SMOLLM2_PACKAGE, LanguageModel, check_layer, layers
-from saelite.data.sources import package_path
-from saelite.data.stream import BUFFER
 from saelite.storage import cache
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig
 
 VARIANTS = 5  # of each architecture in saelite.grid.papers_grid
 DENSE_SAMPLES = 4096  # whose codes are dense, when an SAE is calibrated and when it is tested
@@ -28,20 +27,20 @@ BYTES_PER_TOKEN = 4.5  # of English text; a rule of thumb
 
 def plan(
     *,
-    model="smollm2",
-    layer=9,
-    site="residual",
-    tokens=400_000,
-    train_tokens=0,
-    harvest_context=128,
-    expansion=8,
-    l0=40,
-    batch_size=1024,
-    epochs=1,
-    architectures=("BatchTopK", "JumpReLU"),
-    dtype="bfloat16",
-    tflops=None,
-):
+    model: str = "smollm2",
+    layer: int = 9,
+    site: str = "residual",
+    tokens: int = 400_000,
+    train_tokens: int = 0,
+    harvest_context: int = 128,
+    expansion: int = 8,
+    l0: int = 40,
+    batch_size: int = 1024,
+    epochs: int = 1,
+    architectures: Sequence[str] = ("BatchTopK", "JumpReLU"),
+    dtype: str = "bfloat16",
+    tflops: float | None = None,
+) -> dict[str, Any]:
     """What training the paper's grid of SAEs on a hook point would need.
 
     Parameters
@@ -53,7 +52,7 @@ def plan(
     dtype : str
         That the language model runs in.
     tflops : float, optional
-        Useful arithmetic a second, in 10^12. None: measured on this machine with one product, which is an upper end.
+        Useful arithmetic per second, in 10^12. None: measured on this machine with one product, which is an upper end.
 
     Returns
     -------
@@ -63,70 +62,79 @@ def plan(
     Raises
     ------
     ValueError
-        If the model's configuration cannot be had, or a number does not fit it.
+        If the model's configuration cannot be read, or a number does not fit it.
     """
+    arguments.whole(1, tokens=tokens, expansion=expansion, l0=l0, batch_size=batch_size, epochs=epochs)
+    arguments.whole(1, harvest_context=harvest_context)
+    arguments.whole(0, train_tokens=train_tokens)
+    arguments.each_once(architectures=architectures)
+    if tflops is not None:
+        arguments.above(0, tflops=tflops)
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from saelite.data.language_models import LanguageModel, check_layer, layers
+    from saelite.data.stream import BUFFER
+
+    kind = getattr(torch, dtype, None)
+    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
+        raise ValueError(f"dtype={dtype!r} is not a floating type: give 'float32', 'bfloat16' or 'float16'.")
     config, source = configuration(model)
     weights_in = getattr(config, "dtype", None) or torch.float32  # on the hub
-    if not isinstance(getattr(torch, dtype, None), torch.dtype) or not getattr(torch, dtype).is_floating_point:
-        raise ValueError(f"dtype={dtype!r} is not a floating type: give 'float32', 'bfloat16' or 'float16'.")
     with torch.device("meta"):
-        shell = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype), trust_remote_code=False)
+        shell = AutoModelForCausalLM.from_config(config, dtype=kind, trust_remote_code=False)
     text, blocks = config.get_text_config(), layers(shell)
-    d_in = text.hidden_size
+    d_in, d_sae = text.hidden_size, expansion * text.hidden_size
     check_layer(LanguageModel(shell, None, model, shell.device, shell.dtype, len(blocks), d_in), layer, site)
-    if tflops is not None and not tflops > 0:
-        raise ValueError(f"tflops={tflops} must be above 0.")
-    if min(tokens, expansion, l0, batch_size, epochs, harvest_context) < 1 or train_tokens < 0 or not architectures:
-        raise ValueError("tokens, expansion, l0, batch_size, epochs and harvest_context must be at least 1.")
-    d_sae = expansion * d_in
     if l0 > d_sae:
         raise ValueError(f"l0={l0} active latents are more than the {d_sae:,} that there are.")
     parameters = sum(p.numel() for p in shell.parameters())
     saes = len(architectures) * VARIANTS
     trained_on = train_tokens or int(0.9 * tokens) * epochs
     sae = sae_needs(d_in, d_sae)
-    measured = tflops is None
-    tflops = measure_tflops(getattr(torch, dtype)) if measured else tflops
+    speed = measure_tflops(kind) if tflops is None else tflops
     per_token = reading_flop(blocks[: layer + 1], text, harvest_context)
-    found = {
+    is_here = model == "smollm2" or Path(model).expanduser().is_dir() or _in_hub_cache(model)
+    on_device = {
+        "model_bytes": parameters * kind.itemsize,
+        **sae,
+        "batch_bytes": 4 * batch_size * d_in,
+        "buffer_bytes": 2 * d_in * min(BUFFER, train_tokens),
+        "dense_bytes": 3 * 4 * min(DENSE_SAMPLES, tokens) * d_sae,
+    }
+    on_disk = {
+        "store_bytes": 2 * d_in * tokens,
+        "saes_bytes": saes * sae["sae_bytes"],
+        "checkpoint_bytes": 2 * (sae["sae_bytes"] + sae["optimiser_bytes"]),  # of the SAE in training, old and new
+    }
+    reading = per_token * tokens + saes * per_token * train_tokens
+    training = saes * trained_on * training_flop(d_in, d_sae, l0)
+    return on_device | on_disk | {
         "model": model,
         "model_source": source,
-        "model_in_hub_cache": _in_hub_cache(model),
         "model_parameters": parameters,
-        "download_bytes": 0 if _is_here(model) else parameters * weights_in.itemsize,
-        "model_bytes": parameters * getattr(torch, dtype).itemsize,
+        "download_bytes": 0 if is_here else parameters * weights_in.itemsize,
         "d_in": d_in,
         "d_sae": d_sae,
         "saes": saes,
         "trained_on": trained_on,
         "steps": trained_on // batch_size,
-        **sae,
-        "batch_bytes": 4 * batch_size * d_in,
-        "buffer_bytes": 2 * d_in * min(BUFFER, train_tokens),
-        "dense_bytes": 3 * 4 * min(DENSE_SAMPLES, tokens) * d_sae,
-        "store_bytes": 2 * d_in * tokens,
-        "saes_bytes": saes * sae["sae_bytes"],
-        "checkpoint_bytes": 2 * (sae["sae_bytes"] + sae["optimiser_bytes"]),  # of the SAE in training, old and new
+        "machine_bytes": on_device["model_bytes"] + on_disk["saes_bytes"],
+        "device_bytes": sum(size for name, size in on_device.items() if name.endswith("_bytes")),
+        "disk_bytes": sum(on_disk.values()),
+        "free_bytes": shutil.disk_usage(cache.folder()).free,
         "store_if_kept_bytes": 2 * d_in * train_tokens,
         "text_bytes": int(BYTES_PER_TOKEN * train_tokens),
-        "reading_flop": per_token * tokens + saes * per_token * train_tokens,
-        "training_flop": saes * trained_on * training_flop(d_in, d_sae, l0),
-        "tflops": tflops,
-        "tflops_measured": measured,
-        "free_bytes": shutil.disk_usage(cache.folder()).free,
-    }
-    found["device_bytes"] = sum(
-        found[name]
-        for name in ("model_bytes", "sae_bytes", "gradient_bytes", "optimiser_bytes", "batch_bytes", "buffer_bytes",
-                     "dense_bytes")
-    )  # fmt: skip
-    found["disk_bytes"] = sum(found[name] for name in ("store_bytes", "saes_bytes", "checkpoint_bytes"))
-    found["seconds"] = (found["reading_flop"] + found["training_flop"]) / (tflops * 1e12)
-    return found
+        "reading_flop": reading,
+        "training_flop": training,
+        "tflops": speed,
+        "tflops_measured": tflops is None,
+        "seconds": (reading + training) / (speed * 1e12),
+    }  # fmt: skip
 
 
-def sae_needs(d_in, d_sae):
-    """Parameters and bytes of a fully trained SAE in float32; baselines need no more, but for a threshold a latent.
+def sae_needs(d_in: int, d_sae: int) -> dict[str, int]:
+    """Parameters and bytes of a fully trained SAE in float32; baselines need no more, but for a threshold per latent.
 
     Returns
     -------
@@ -142,12 +150,12 @@ def sae_needs(d_in, d_sae):
     }
 
 
-def training_flop(d_in, d_sae, l0):
+def training_flop(d_in: int, d_sae: int, l0: int) -> int:
     """Operations of a training step for each activation: the encoder's product, and four sums over L0 rows."""
     return 2 * d_in * d_sae + 4 * 2 * d_in * l0
 
 
-def reading_flop(blocks, config, context):
+def reading_flop(blocks: Sequence[torch.nn.Module], config: PretrainedConfig, context: int) -> int:
     """Operations of a token on its way through decoder blocks: two for each weight of a matrix, and attention's scores
     and sums over a row of `context` tokens."""
     weights = sum(p.numel() for block in blocks for p in block.parameters() if p.ndim == 2)
@@ -155,31 +163,33 @@ def reading_flop(blocks, config, context):
     return 2 * weights + len(blocks) * 4 * context * config.num_attention_heads * head
 
 
-def measure_tflops(dtype, seconds=0.3):
-    """10^12 operations a second of a product of two 2048 x 2048 matrices here, the best of those done in `seconds`."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    left, right = (torch.ones(2048, 2048, dtype=dtype, device=device) for _ in range(2))
-    best, end = float("inf"), time.perf_counter() + seconds
-    while best == float("inf") or time.perf_counter() < end:
-        start = time.perf_counter()
-        (left @ right)[0, 0].item()  # waits for the product
-        best = min(best, time.perf_counter() - start)
-    return 2 * 2048**3 / best / 1e12
+def measure_tflops(dtype: torch.dtype, seconds: float = 0.3) -> float:
+    """10^12 operations per second of a product of two 2048 x 2048 matrices here, the best of those in `seconds`."""
+    import torch
+    from torch.utils.benchmark import Timer
+
+    matrix = torch.ones(2048, 2048, dtype=dtype, device="cuda" if torch.cuda.is_available() else "cpu")
+    timer = Timer("matrix @ matrix", globals={"matrix": matrix}, num_threads=torch.get_num_threads())
+    return 2 * 2048**3 / min(timer.blocked_autorange(min_run_time=seconds).times) / 1e12
 
 
-def configuration(model):
+def configuration(model: str) -> tuple[PretrainedConfig, str]:
     """A model's configuration, and where it was found.
 
     Raises
     ------
     ValueError
-        If it is neither a folder, nor known here, nor to be had from the hub.
+        If it is neither a folder, nor known here, nor on the hub.
     """
+    from transformers import AutoConfig
+
+    from saelite.data.language_models import SMOLLM2_FILE, SMOLLM2_PACKAGE
+    from saelite.data.sources import package_path
+
     arguments.no_credentials(model=model)
     known = json.loads((Path(__file__).parent / "model_configs.json").read_text(encoding="utf-8"))
     if model in known:
-        settings = known[model]["config"]
-        return AutoConfig.for_model(**settings), known[model]["source"]
+        return AutoConfig.for_model(**known[model]["config"]), known[model]["source"]
     try:
         if model == "smollm2":
             package = package_path(SMOLLM2_PACKAGE, what="The embedded model")
@@ -195,66 +205,51 @@ def configuration(model):
         ) from error
 
 
-def in_words(needs):
+def in_words(needs: dict[str, Any]) -> list[str]:
     """The lines of a report on what :func:`plan` found."""
-    size, n = _size, needs
-    streamed = n["store_if_kept_bytes"] > 0
-    lines = [
+    n = needs | {name: _size(value) for name, value in needs.items() if name.endswith("_bytes")}
+    streamed = needs["store_if_kept_bytes"] > 0
+    anew = f", which runs anew for each of {n['saes']} SAEs" if streamed else ""
+    whence = "one product on this machine, measured now; real work is slower" if n["tflops_measured"] else "as given"
+    said = [
         f"Model {n['model']}: {n['model_parameters']:,} parameters, activations of width {n['d_in']} "
         f"(from {n['model_source']}).",
-        f"Download: {size(n['download_bytes'])} of weights"
-        + (" (in the hub's cache already)." if n["model_in_hub_cache"] else "."),
-    ]
-    if streamed:
-        lines.append(
-            f"Text: about {size(n['text_bytes'])}, streamed for each SAE anew and not kept; packed it is less."
-        )
-    lines += [
+        f"Download: {n['download_bytes']} of weights.",
+        streamed and f"Text: about {n['text_bytes']}, streamed for each SAE anew and not kept; packed it is less.",
         f"To train: {n['saes']} SAEs of {n['d_sae']:,} latents, {n['sae_parameters']:,} parameters each, "
         f"{n['steps']:,} steps on {n['trained_on']:,} activations each.",
-        f"Memory of the device: {size(n['device_bytes'])}: model {size(n['model_bytes'])}, one SAE "
-        f"{size(n['sae_bytes'])}, its gradients {size(n['gradient_bytes'])}, Adam {size(n['optimiser_bytes'])}, a "
-        f"batch {size(n['batch_bytes'])}, shuffle buffer {size(n['buffer_bytes'])}, dense codes of a sample "
-        f"{size(n['dense_bytes'])}.",
-        f"Memory of the machine: {size(n['model_bytes'] + n['saes_bytes'])}: the model while it loads, and all SAEs.",
-        f"Disk of the cache: {size(n['disk_bytes'])}, of which {size(n['free_bytes'])} are free: store "
-        f"{size(n['store_bytes'])}, SAEs {size(n['saes_bytes'])}, an unfinished run {size(n['checkpoint_bytes'])}.",
+        f"Memory of the device: {n['device_bytes']}: model {n['model_bytes']}, one SAE {n['sae_bytes']}, its gradients "
+        f"{n['gradient_bytes']}, Adam {n['optimiser_bytes']}, a batch {n['batch_bytes']}, shuffle buffer "
+        f"{n['buffer_bytes']}, dense codes of a sample {n['dense_bytes']}.",
+        f"Memory of the machine: {n['machine_bytes']}: the model while it loads, and all SAEs.",
+        f"Disk of the cache: {n['disk_bytes']}, of which {n['free_bytes']} are free: store {n['store_bytes']}, SAEs "
+        f"{n['saes_bytes']}, an unfinished run {n['checkpoint_bytes']}.",
+        streamed and f"Not on the disk, since streamed: {n['store_if_kept_bytes']} of activations.",
+        f"Arithmetic: {n['reading_flop']:.2g} operations to read the model{anew}, {n['training_flop']:.2g} to train.",
+        f"Time: {_duration(n['seconds'])} at {n['tflops']:.3g} TFLOP/s ({whence}), without evaluations. SAEs train in "
+        "float32, which a GPU multiplies more slowly than the model's bfloat16.",
     ]
-    if streamed:
-        lines.append(f"Not on the disk, since streamed: {size(n['store_if_kept_bytes'])} of activations.")
-    rate = f"{n['tflops']:.3g} TFLOP/s" + (
-        " (one product on this machine, measured now; real work is slower)" if n["tflops_measured"] else " (as given)"
-    )
-    lines += [
-        f"Arithmetic: {n['reading_flop']:.2g} operations to read the model"
-        + (f", which runs anew for each of {n['saes']} SAEs" if streamed else "")
-        + f", {n['training_flop']:.2g} to train.",
-        f"Time: {_duration(n['seconds'])} at {rate}, without evaluations. SAEs train in float32, which a GPU "
-        "multiplies more slowly than the model's bfloat16.",
-    ]
-    return lines
+    return [line for line in said if line]
 
 
-def _size(count):
+def _size(count: float) -> str:
     for unit, step in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= step:
             return f"{count / step:.3g} {unit}"
     return f"{count} B"
 
 
-def _duration(seconds):
-    if seconds < 120:
-        return f"{seconds:.0f} seconds"
-    if seconds < 2 * 3600:
-        return f"{seconds / 60:.0f} minutes"
-    return f"{seconds / 3600:,.0f} hours" if seconds < 3 * 24 * 3600 else f"{seconds / 86_400:,.0f} days"
+def _duration(seconds: float) -> str:
+    for unit, step, most in (("seconds", 1, 120), ("minutes", 60, 7200), ("hours", 3600, 3 * 86_400)):
+        if seconds < most:
+            return f"{seconds / step:.0f} {unit}"
+    return f"{seconds / 86_400:,.0f} days"
 
 
-def _is_here(model):
-    return model == "smollm2" or Path(model).expanduser().is_dir() or _in_hub_cache(model)
+def _in_hub_cache(model: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-
-def _in_hub_cache(model):
     try:
         names = ("model.safetensors", "model.safetensors.index.json")
         return any(isinstance(try_to_load_from_cache(model, name), str) for name in names)

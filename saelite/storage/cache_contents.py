@@ -70,4 +70,4 @@ def in_words() -> list[str]:
             size, unfinished = f"{sum(sizes) / 1e6:,.1f} MB", sum(not place.exists() for place in places)
             days = f"{date.fromtimestamp(used[0])} to {date.fromtimestamp(used[-1])}"
             lines.append(f"  {kind:<12} {len(found):>5} results, {size}, {unfinished} unfinished; last used {days}")
-    return [*lines, "`python -m saelite cache --clean [KIND ...]` removes them"]
+    return [*lines, "`saelite cache --clean [KIND ...]` removes them"]
