@@ -81,7 +81,7 @@ class AutoInterp:
 
     Examples
     --------
-    A tiny random model and random words, so that it takes a second; :func:`saelite.data.language_models.load_model`
+    A tiny random model and random words, so that it takes a second; :func:`saelite.data.language_models.language_model`
     loads a real model.
 
     >>> import numpy as np, torch, transformers
