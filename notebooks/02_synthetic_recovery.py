@@ -48,6 +48,7 @@ import seaborn as sns
 import torch
 from matplotlib import pyplot as plt
 from saebook import figures
+from saebook.dictionaries import chance_cosine, sparse_coding
 from saebook.exercises import synthetic_recovery as exercises
 from saebook.interactive import threshold_slider
 from saebook.setup import Markdown, keep, show
@@ -57,7 +58,6 @@ from scipy.stats import sem, t
 from saelite import SAE, FeatureWorld, TopK, arguments, iso, nulls, plots, recovery
 from saelite.grid import architectures_at, fit_and_test
 from saelite.metrics import WatchRecovery, best_cosines, explained_variance
-from saelite.null_models import chance_cosine, sparse_coding
 from saelite.synthetic import constant_probabilities, log_uniform_probabilities
 
 plots.style()

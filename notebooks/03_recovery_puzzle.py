@@ -71,6 +71,7 @@ import pandas as pd
 import torch
 from matplotlib import pyplot as plt
 from saebook import figures
+from saebook.dictionaries import chance_cosine
 from saebook.exercises import recovery_puzzle as exercises
 from saebook.setup import Markdown, display, keep, show
 from saebook.tables import reference_run
@@ -78,7 +79,6 @@ from saebook.tables import reference_run
 from saelite import SAE, Baseline, FeatureWorld, arguments, evaluate, iso, plots, recovery, train
 from saelite.activation_functions import BatchTopK, JumpReLU, Matryoshka, RelativeBatchTopK, TopK
 from saelite.metrics import WatchRecovery, best_cosines
-from saelite.null_models import chance_cosine
 from saelite.reuse import train_or_load
 from saelite.synthetic import constant_probabilities
 from saelite.training import AuxiliaryLoss

@@ -45,13 +45,13 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.ticker import PercentFormatter
+from saebook.dictionaries import sparse_coding
 from saebook.exercises import beyond_independence as exercises
 from saebook.setup import Markdown, display, keep, show
 from torch.nn.functional import normalize
 
 from saelite import FeatureWorld, arguments, iso, nulls, plots, recovery
 from saelite.grid import architectures_at, fit_and_test
-from saelite.null_models import sparse_coding
 from saelite.synthetic import constant_probabilities
 
 plots.style()

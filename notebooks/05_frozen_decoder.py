@@ -49,6 +49,7 @@ seed: int = 0  # seed of the random directions
 # %% tags=["hide-input"]
 import torch
 from saebook import figures
+from saebook.dictionaries import chance_cosine
 from saebook.exercises import frozen_decoder as exercises
 from saebook.paper import paper_scores
 from saebook.setup import Markdown, keep, language_chapter, show
@@ -56,7 +57,6 @@ from saebook.words import in_words
 
 from saelite import FrozenDecoder, cov, nulls
 from saelite.grid import fit_and_test
-from saelite.null_models import chance_cosine
 
 # wrong parameters are refused here, before anything slow runs
 chapter = language_chapter(

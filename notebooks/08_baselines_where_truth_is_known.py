@@ -44,6 +44,7 @@ import pandas as pd
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.ticker import PercentFormatter
+from saebook.dictionaries import chance_cosine
 from saebook.exercises import baselines_where_truth_is_known as exercises
 from saebook.setup import Markdown, display, keep, show
 from saebook.tables import reference_run
@@ -52,7 +53,6 @@ from saelite import FeatureWorld, arguments, iso, nulls, plots, recovery
 from saelite.baselines import FrozenDecoder, FrozenEncoder, SoftFrozenDecoder
 from saelite.grid import architectures_at, fit_and_test
 from saelite.metrics import WatchRecovery, best_cosines
-from saelite.null_models import chance_cosine
 from saelite.synthetic import constant_probabilities, log_uniform_probabilities
 
 plots.style()

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy.integrate import quad
 from scipy.optimize import linear_sum_assignment
-from scipy.stats import beta
 from sklearn.decomposition import PCA
-from sklearn.linear_model import orthogonal_mp
 from torch import nn
 from torch.nn.functional import normalize
 
-from saelite import arguments
 from saelite.activation_functions import ActivationFunction, TopK
 from saelite.metrics import evaluate, explained_variance_interval
 from saelite.sae import SAE, check_finite
@@ -26,8 +21,10 @@ if TYPE_CHECKING:
     from saelite.data.language_models import LanguageModel
 
 
-def nulls(fit, x, *, l0, d_sae, seed=0, groups=None):
-    """What explained variance means nothing at: three scores that need no learned dictionary.
+def nulls(
+    fit: torch.Tensor, x: torch.Tensor, *, l0: int, d_sae: int, seed: int = 0, groups: Any = None
+) -> pd.DataFrame:
+    """Three scores of explained variance that need no learned dictionary.
 
     - *mean prediction*: always the mean of `fit`.
     - *random dictionary*: an untrained SAE, `iso` directions, the `l0` largest matches of each sample, one gain.
@@ -48,6 +45,12 @@ def nulls(fit, x, *, l0, d_sae, seed=0, groups=None):
     Returns
     -------
     pandas.DataFrame with columns null, explained_variance, low, high; l0 and dead for the random dictionary
+
+    Examples
+    --------
+    >>> x = torch.randn(600, 8) * torch.tensor([4.0, 3, 1, 1, 1, 1, 1, 1])
+    >>> nulls(x[:500], x[500:], l0=2, d_sae=16)["null"].tolist()
+    ['random dictionary', 'mean prediction', 'PCA with 2 components']
     """
     check_finite(fit)
     check_finite(x)
@@ -117,70 +120,7 @@ class Neurons(nn.Module):
         return standard * (standard > self.threshold)
 
 
-def sparse_coding(dictionaries, x, *, l0):
-    """What fixed dictionaries explain, by how their active directions and coefficients are found.
-
-    - *matched filter*: the `l0` largest scalar products, times one gain for all; a tied SAE can do that.
-    - *least squares*: the same directions, the best coefficients for each sample.
-    - *orthogonal matching pursuit*: directions chosen one after the other, each for what the others left over.
-
-    Parameters
-    ----------
-    dictionaries : dict of name to tensor of shape (d_sae, d_in)
-    x : tensor of shape (n, d_in)
-        A few hundred samples do; matching pursuit takes milliseconds for each.
-    l0 : int
-
-    Returns
-    -------
-    pandas.DataFrame with columns dictionary, encoder, explained_variance, low, high
-    """
-    check_finite(x)
-    for name, directions in dictionaries.items():
-        if directions.ndim != 2 or directions.shape[1] != x.shape[1]:
-            raise ValueError(
-                f"The dictionary {name!r} has shape {tuple(directions.shape)}, and x {x.shape[1]} dimensions: give "
-                "directions of as many."
-            )
-        arguments.whole(1, len(directions), l0=l0)
-    rows = []
-    for name, directions in dictionaries.items():
-        directions = normalize(directions.detach().float().cpu(), dim=1)
-        matches = x @ directions.T
-        top = matches.topk(l0, dim=1)
-        active = directions[top.indices]  # (n, l0, d_in)
-        filtered = (top.values.unsqueeze(1) @ active).squeeze(1)
-        filtered *= (filtered * x).sum() / filtered.square().sum()
-        solved = torch.linalg.lstsq(active.transpose(1, 2), x.unsqueeze(2), driver="gelsd").solution
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*Orthogonal matching pursuit ended")  # nothing was left over
-            pursued = orthogonal_mp(directions.T.double().numpy(), x.T.double().numpy(), n_nonzero_coefs=l0)
-        for encoder, x_hat in {
-            "matched filter": filtered,
-            "least squares": (solved.transpose(1, 2) @ active).squeeze(1),
-            "orthogonal matching pursuit": torch.from_numpy(pursued.T).float() @ directions,
-        }.items():
-            error = (x - x_hat).double().square().sum(dim=1).numpy()
-            value, low, high = explained_variance_interval(x, error)
-            row = {"dictionary": name, "encoder": encoder, "explained_variance": value, "low": low, "high": high}
-            rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def chance_cosine(d_in, d_sae):
-    """The expected largest cosine of a fixed direction to `d_sae` random ones in `d_in` dimensions.
-
-    Half of one plus a cosine between random directions follows a beta distribution with both parameters
-    ``(d_in - 1) / 2``; the largest of `d_sae` has the `d_sae`-th power of its distribution function.
-    """
-    arguments.whole(1, d_in=d_in, d_sae=d_sae)
-    if d_in == 1:  # there are two directions, so it is 1 unless all point the other way
-        return 1 - 2 * 0.5**d_sae
-    half = (d_in - 1) / 2
-    return quad(lambda u: 2 * beta.ppf(u ** (1 / d_sae), half, half) - 1, 0, 1, limit=200)[0]
-
-
-def reinitialised(lm: LanguageModel, seed=0) -> LanguageModel:
+def reinitialised(lm: LanguageModel, seed: int = 0) -> LanguageModel:
     """The same architecture and tokenizer with all weights drawn anew, as before any training (Heap et al.,
     arXiv:2501.17727, who also try milder forms that keep some weights).
 
@@ -202,7 +142,7 @@ def reinitialised(lm: LanguageModel, seed=0) -> LanguageModel:
     return dataclasses.replace(lm, model=model, name=f"{lm.name}, re-initialised with seed {seed}")
 
 
-def permuted(x, seed=0):
+def permuted(x: torch.Tensor, seed: int = 0) -> torch.Tensor:
     """Activations whose coordinates are each permuted over samples, independently of one another.
 
     Every coordinate keeps its distribution; what coordinates had to do with each other is gone, and with it any
@@ -222,7 +162,7 @@ def permuted(x, seed=0):
     return torch.stack([column[torch.from_numpy(rng.permutation(len(x)))] for column in x.T], dim=1)
 
 
-def shared_latents(sae, other, threshold=0.7):
+def shared_latents(sae: SAE, other: SAE, threshold: float = 0.7) -> dict[str, float]:
     """The share of an SAE's latents that another SAE has too (Paulo & Belrose, arXiv:2501.16615).
 
     Latents are matched one to one, so that the sum of the cosines between decoder directions is largest. A latent is

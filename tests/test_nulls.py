@@ -1,9 +1,10 @@
 import pytest
 import torch
+from saebook.dictionaries import chance_cosine, sparse_coding
 
 from saelite.initialisation import iso
 from saelite.metrics import best_cosines, explained_variance
-from saelite.null_models import Neurons, chance_cosine, nulls, sparse_coding
+from saelite.null_models import Neurons, nulls
 from saelite.synthetic import FeatureWorld, constant_probabilities
 
 

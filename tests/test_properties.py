@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from notebook_parameters import split_values
 from saebook.contexts import contexts_html
+from saebook.dictionaries import chance_cosine, sparse_coding
 from saebook.tables import show
 
 from saelite.activation_functions import BatchTopK, JumpReLU, Matryoshka, RelativeBatchTopK, ReLU, TopK
@@ -22,7 +23,7 @@ from saelite.formats import read
 from saelite.grid import architectures_at
 from saelite.initialisation import cov, iso
 from saelite.metrics import best_cosines, evaluate, explained_variance, matched_cosines, recovery
-from saelite.null_models import chance_cosine, nulls, sparse_coding
+from saelite.null_models import nulls
 from saelite.sae import SAE
 from saelite.statistics import contrast, rescaled, summarise
 from saelite.storage import cache
