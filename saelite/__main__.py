@@ -50,7 +50,7 @@ def check(options: argparse.Namespace) -> None:
     import pandas as pd
 
     from saelite import plots
-    from saelite.checking import foreign_sae, report
+    from saelite.checking import foreign_sae, on_activations, report
     from saelite.data import language_models
     from saelite.data.corpora import load_texts
     from saelite.data.harvest import harvest
@@ -73,9 +73,10 @@ def check(options: argparse.Namespace) -> None:
     l0 = evaluate(sae, store.held_out[:4096]).l0
     variants = foreign_sae.matched(sae, l0, store.train[:50_000], seed=options.seed)
     batches = store.batches(options.batch_size, epochs=options.epochs, seed=options.seed)
-    saes, _ = fit(variants, batches, store.d_in, d_sae=sae.d_sae, seed=options.seed, lr=options.lr)
+    saes, histories = fit(variants, batches, store.d_in, d_sae=sae.d_sae, seed=options.seed, lr=options.lr)
     architecture = next(iter(saes))[0]
     saes = {(architecture, foreign_sae.YOURS): sae} | saes
+    notes += on_activations.misleading(saes, histories, store)
     measured = []
     for name in options.evaluations:
         if options.minutes and time.monotonic() - began > 60 * options.minutes:

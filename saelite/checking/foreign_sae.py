@@ -1,22 +1,36 @@
 """Checking an SAE that somebody else trained: does it fit these activations, and what is a fair baseline for it?"""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import torch
 
 from saelite.activation_functions import BatchTopK, JumpReLU, Matryoshka
-from saelite.data.language_models import SITES, site_of
+from saelite.data.language_models import SITES, LanguageModel, site_of
+from saelite.data.store import ActivationStore
 from saelite.formats import place_of
-from saelite.grid import papers_grid
+from saelite.grid import Variant, papers_grid
 from saelite.metrics import explained_variance
-from saelite.sae import check_finite
+from saelite.sae import SAE, check_finite
 
 YOURS = "your SAE"
 HERE = "trained here"
 EVALUATIONS = ("reconstruction", "auto-interpretability", "probing", "editing")
 
 
-def at_odds(sae, about, *, model, layer, d_model, site="residual", norms_after=False):
+def at_odds(
+    sae: SAE,
+    about: dict[str, Any],
+    *,
+    model: str,
+    layer: int,
+    d_model: int,
+    site: str = "residual",
+    norms_after: bool = False,
+) -> list[str]:
     """Where what a checkpoint says of itself differs from what it is asked to read.
 
     Parameters
@@ -73,7 +87,7 @@ def at_odds(sae, about, *, model, layer, d_model, site="residual", norms_after=F
 
 
 @torch.no_grad()
-def by_scale(sae, x, scale=1.0):
+def by_scale(sae: SAE, x: torch.Tensor, scale: float = 1.0) -> pd.DataFrame:
     """Explained variance and L0 with activations multiplied by a number before they reach the SAE, and divided after.
 
     An SAE trained on scaled activations whose checkpoint does not hold the scale gives poor reconstructions, and
@@ -118,7 +132,7 @@ def by_scale(sae, x, scale=1.0):
     return pd.DataFrame(rows)
 
 
-def scale_in_words(table, by=0.05):
+def scale_in_words(table: pd.DataFrame, by: float = 0.05) -> str:
     """What a table of :func:`by_scale` says, in a sentence or two.
 
     Only the named conventions count. A convention speaks for itself if it explains more by `by` at least, or not much
@@ -143,7 +157,7 @@ def scale_in_words(table, by=0.05):
     )
 
 
-def rescale(sae, factor):
+def rescale(sae: SAE, factor: float) -> None:
     """Have an SAE multiply what it reads by `factor`, and divide what it gives. Changes it in place.
 
     Raises
@@ -156,7 +170,7 @@ def rescale(sae, factor):
     sae.input_scale.mul_(factor)
 
 
-def matched(sae, l0, sample, *, seed=0):
+def matched(sae: SAE, l0: float, sample: torch.Tensor, *, seed: int = 0) -> list[Variant]:
     """The variants of the paper's grid that have the SAE's architecture, width and L0.
 
     Parameters
@@ -199,7 +213,9 @@ def matched(sae, l0, sample, *, seed=0):
     ]
 
 
-def evaluation(name, lm, store, *, l0, d_sae, seed=0):
+def evaluation(
+    name: str, lm: LanguageModel, store: ActivationStore, *, l0: int, d_sae: int, seed: int = 0
+) -> tuple[Any, dict[str, float]]:
     """One of the book's evaluations at its chapter's size, with the margins of the scorecard.
 
     Parameters

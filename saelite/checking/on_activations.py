@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+import torch
+
 from saelite import arguments, plots
 from saelite.checking import foreign_sae, report
 from saelite.checking.foreign_sae import HERE, YOURS
@@ -112,6 +116,26 @@ def check(
         for (architecture, called), one in made.items():
             saes.setdefault(called, []).append(one)
             histories.setdefault(called, []).append(how[architecture, called])
+    table, found = against_yours(saes, histories, x, clusters, sample, share=share)
+    for note in found:
+        warnings.warn(note, stacklevel=2)
+    made_with = {
+        "data": train_rows.settings, "held_out": len(x), "epochs": epochs, "batch_size": batch_size, "lr": lr,
+        "seeds": seeds, "scale": scale, "share": share,
+    } | versions()  # fmt: skip
+    return Check(table, saes, histories, notes + found, made_with, YOURS, name, getattr(mine, "about", {}))
+
+
+def against_yours(
+    saes: dict[str, list[SAE]],
+    histories: dict[str, list[pd.DataFrame]],
+    x: torch.Tensor,
+    clusters: np.ndarray,
+    sample: torch.Tensor,
+    *,
+    share: float = 0.1,
+) -> tuple[pd.DataFrame, list[str]]:
+    """The table of explained variance against `YOURS`, and why it might mislead: see :mod:`saelite.comparison`."""
     table = judged(saes, x, clusters, sample, share=share, against=YOURS, trained=HERE)
     baselines = {called: several for called, several in saes.items() if called != YOURS}
     found = doubts(baselines, histories, table, x, against=HERE, trained=HERE)
@@ -120,10 +144,13 @@ def check(
             f"The SAE {HERE}, with nothing frozen, is worse than yours. Where a baseline is worse too, your SAE's "
             "longer training may be all that it lacks."
         )
-    for note in found:
-        warnings.warn(note, stacklevel=2)
-    made_with = {
-        "data": train_rows.settings, "held_out": len(x), "epochs": epochs, "batch_size": batch_size, "lr": lr,
-        "seeds": seeds, "scale": scale, "share": share,
-    } | versions()  # fmt: skip
-    return Check(table, saes, histories, notes + found, made_with, YOURS, name, getattr(mine, "about", {}))
+    return table, found
+
+
+def misleading(saes: dict[tuple[str, str], SAE], histories: dict[tuple[str, str], pd.DataFrame], store: Any) -> list[str]:
+    """Why a comparison of :func:`saelite.grid.fit`'s SAEs with `YOURS` among them might mislead, a sentence each."""
+    x = store.held_out[:20_000]
+    several = {name: [sae] for (_, name), sae in saes.items()}
+    trained = {name: [history] for (_, name), history in histories.items()}
+    clusters = store.held_out.documents[: len(x)]
+    return against_yours(several, trained, x, clusters, store.train[:20_000])[1]
