@@ -64,7 +64,7 @@ from saebook.setup import HTML, Markdown, display, keep, language_chapter, resul
 from saebook.tables import reference_run
 
 from saelite import SAE, TopK, arguments, evaluate, formats, plots, scorecard
-from saelite.checking import foreign_sae, report
+from saelite.checking import foreign_sae, on_activations, report
 from saelite.data.language_models import norms_after
 from saelite.evaluations.latents import draw_latents, logit_effect, top_contexts
 from saelite.grid import architectures_at, fit
@@ -141,11 +141,12 @@ Markdown("\n\n".join(notes[-2:]))
 # one has the L0 that it was told.)
 
 # %%
-saes, _ = fit(
+saes, histories = fit(
     foreign_sae.matched(sae, own.l0, store.train[:50_000], seed=seed), batches, store.d_in, d_sae=sae.d_sae, seed=seed, lr=lr
 )
 architecture = next(iter(saes))[0]
 saes = {(architecture, foreign_sae.YOURS): sae} | saes
+notes += on_activations.misleading(saes, histories, store)
 measured = [{"SAE": variant} | evaluate(one, store.held_out[:4096]).row() for (_, variant), one in saes.items()]
 show(pd.DataFrame(measured))
 

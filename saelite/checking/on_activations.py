@@ -147,7 +147,9 @@ def against_yours(
     return table, found
 
 
-def misleading(saes: dict[tuple[str, str], SAE], histories: dict[tuple[str, str], pd.DataFrame], store: Any) -> list[str]:
+def misleading(
+    saes: dict[tuple[str, str], SAE], histories: dict[tuple[str, str], pd.DataFrame], store: Any
+) -> list[str]:
     """Why a comparison of :func:`saelite.grid.fit`'s SAEs with `YOURS` among them might mislead, a sentence each."""
     x = store.held_out[:20_000]
     several = {name: [sae] for (_, name), sae in saes.items()}
