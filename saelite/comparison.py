@@ -148,7 +148,7 @@ def compare(
     >>> with warnings.catch_warnings():
     ...     warnings.simplefilter("ignore")
     ...     result = compare(
-    ...         x, "TopK", l0=3, expansion=4, epochs=5, baselines=["FrozenDecoder"], batch_size=100, progress=False
+    ...         x, "TopK", l0=3, expansion=4, epochs=10, baselines=["FrozenDecoder"], batch_size=100, progress=False
     ...     )
     >>> result.table[["baseline", "verdict"]].values.tolist()
     [['fully trained', 'the reference'], ['Frozen Decoder', 'worse']]
