@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from saelite.evaluations.scorecard import scorecard
     from saelite.formats import load
     from saelite.initialisation import cov, iso
-    from saelite.metrics import evaluate, recovery
+    from saelite.metrics import evaluate, explained_variance, recovery
     from saelite.null_models import nulls
     from saelite.sae import SAE
     from saelite.synthetic import FeatureWorld
@@ -56,7 +56,7 @@ _NAMES = {
     "comparison": "compare",
     "checking.on_activations": "check",
     "formats": "load",
-    "metrics": "evaluate recovery",
+    "metrics": "evaluate explained_variance recovery",
     "null_models": "nulls",
     "data.language_models": "language_model",
     "data.corpora": "load_texts",
