@@ -24,7 +24,6 @@ class NotebookFailed(RuntimeError):
 
 def guarded(command) -> int:
     """Run a command; end in one line and an exit code where it is refused, fails or is stopped."""
-
     heard = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) != signal.SIG_IGN]
 
     def stop(*_):

@@ -81,7 +81,7 @@ def draw(table: pd.DataFrame, grid: dict[str, list[Any]]) -> tuple[sns.FacetGrid
         if lines < len(table[[*apart, name]].drop_duplicates()) <= 10:
             apart.append(name)
     mixed = table.duplicated(list({*grid, *apart, *metric})).any()
-    words = table.astype("string").fillna("-").apply(lambda column: column.str.strip("[]").str[:40])
+    words = table.astype("string").fillna("-").apply(lambda column: column.str.strip('[]"').str[:40])
     in_order = along in table.select_dtypes("number") and table[along].notna().all()
     drawn = {numbers[0]: words["metric"]} if metric else {name: name for name in numbers}
     parts = [pd.DataFrame({"y": table[name], "figure": title}) for name, title in drawn.items()]
@@ -91,14 +91,14 @@ def draw(table: pd.DataFrame, grid: dict[str, list[Any]]) -> tuple[sns.FacetGrid
     colour = {"hue": "colour", "hue_order": list(long["colour"].unique())} if apart else {}
     how = {"height": 3, "alpha": 0.6, "rasterized": len(long) > 500, "facet_kws": {"sharey": False}}
     figure = sns.relplot(long, x="x", y="y", col="figure", col_wrap=3, **colour, **how)
+    if not mixed:  # a mean over what is not told apart would mean nothing
+        figure.map_dataframe(sns.lineplot, "x", "y", errorbar=None, **colour)
+    if apart:
+        figure.legend.set_title(", ".join(apart))
     figure.set_titles("{col_name}").set_axis_labels(along, "")
     figure.tick_params(axis="x", rotation=0 if in_order or long["x"].nunique() <= 3 else 90)
     said = f"Each point is a value of a record, above its {along}"
     said += f"; colours tell {', '.join(apart)} apart" if apart else ""
-    if apart:
-        figure.legend.set_title(", ".join(apart))
-    if not mixed:  # a mean over what is not told apart would mean nothing
-        figure.map_dataframe(sns.lineplot, "x", "y", errorbar=None, **colour)
     said += "; several records share a colour and place." if mixed else "; lines go through the means."
     return figure, said + (f" Not drawn: {', '.join(numbers[1:])}." if metric and numbers[1:] else "")
 

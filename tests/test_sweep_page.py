@@ -67,6 +67,7 @@ def test_draws_every_value_and_no_mean_over_what_is_not_told_apart():
     ((dots, lines),) = points(figure)
     assert dots == pytest.approx(sorted(table["score"]))
     assert lines == [pytest.approx([0.55, 0.95])] * 2  # a colour for each baseline
+    assert [axes.get_xlabel() for axes in figure.axes.flat] == ["tau"]
     assert "above its tau; colours tell baseline apart; lines go through the means" in said
 
     twice = pd.concat([table, table.assign(score=9)], ignore_index=True)  # two records that nothing tells apart
