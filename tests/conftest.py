@@ -33,8 +33,10 @@ def pytest_collection_modifyitems(items):
     """
 
     def place(item):
-        of_the_book = "site" in getattr(item, "fixturenames", ())
-        return 0 if hasattr(item, "nbmake") else 2 if of_the_book and item.name != "test_the_book_is_built" else 1
+        if hasattr(item, "nbmake"):
+            return 0
+        of_a_page = item.path.stem == "test_site" and "site" in item.fixturenames
+        return 2 if of_a_page and item.name != "test_the_book_is_built" else 1
 
     items.sort(key=place)
     for item in items:

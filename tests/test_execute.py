@@ -15,6 +15,7 @@ import execute
 import nbformat
 import notebook_parameters
 import pytest
+import run_records
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -199,10 +200,12 @@ def test_runs_again_when_and_only_when_something_changed(project, capsys):
     (project / "saelite" / "sae.py").write_text("width = 2\n")
     assert which_ran() == ["01_a", "02_b"]
     (project / "saelite" / "exercises").mkdir()
+    keys = {run_records.run_key(project / "notebooks" / "02_b.ipynb", {})}
     for name in ("exercises/sae.py", "paper_scores.csv", "model_configs.json"):  # of one name as another file, too
         (project / "saelite" / name).touch()
-        assert which_ran("02_b") == ["02_b"]
-    assert which_ran() == ["01_a"]
+        keys.add(run_records.run_key(project / "notebooks" / "02_b.ipynb", {}))
+    assert len(keys) == 4
+    assert which_ran() == ["01_a", "02_b"]
     result.unlink()
     assert which_ran() == ["01_a"]
     assert result.read_text() == "a"
