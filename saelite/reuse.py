@@ -31,7 +31,7 @@ from saelite.training import describe, train
 LIBRARIES = {"abc", "builtins", "collections", "numpy", "saelite", "torch", "typing"}
 
 
-def train_or_load(sae: SAE, data: Any, *, progress: bool = True, **settings) -> pd.DataFrame:
+def train_or_load(sae: SAE, data: Any, *, progress: bool = True, **settings: Any) -> pd.DataFrame:
     """Train an SAE, or load it if the cache holds one that was made the same way.
 
     The key is made of the SAE's settings and start, the content of the data, the training settings and the code that

@@ -122,7 +122,7 @@ class SAE(nn.Module):
             "baseline": {"name": type(self.baseline).__name__} | self.baseline.settings(),
         }
 
-    def save(self, folder: str | Path, **record) -> None:
+    def save(self, folder: str | Path, **record: Any) -> None:
         """Write it to a folder, whole or not at all: ``sae.safetensors`` and ``sae.json``.
 
         Parameters
