@@ -153,7 +153,8 @@ def test_under_autocast_candidates_are_found_in_bfloat16_and_the_sae_is_the_same
         batches = FeatureWorld(constant_probabilities(150, 3), 20).batches(256, 12)
         with torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
             train(sae, batches, lr=3e-3, revival=AuxiliaryLoss(dead_after=1000), progress=False)
-        assert set(found_in) == {expected}
+        assert set(found_in) <= {expected}  # a class may look through all of them, and for no candidates
+        assert found_in or activation not in ("TopK", "BatchTopK", "JumpReLU", "ReLU")
         trained.append(sae.state_dict())
     for state in trained[1:]:
         for name, tensor in trained[0].items():
