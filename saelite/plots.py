@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,7 +11,6 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; always paired with a marker or a label.
 COLOURS = {
@@ -39,7 +40,10 @@ def style() -> None:
             "axes.facecolor": "none",
         }
     )
-    set_matplotlib_formats("svg", metadata={"Date": None})
+    if "IPython" in sys.modules:  # only a notebook shows figures by itself, and has the package that says how
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        set_matplotlib_formats("svg", metadata={"Date": None})
 
 
 def scorecard(card: pd.DataFrame, paper: pd.DataFrame | None = None) -> Figure:
