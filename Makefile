@@ -56,7 +56,7 @@ workshop: $(READY)  ## fill the cache for a room without a network, and install 
 
 # The notebooks are tested as copies with small parameters, in one pytest call with the rest so that there is one verdict.
 # The book that the tests open in a browser is built of these copies: tests/quick_notebooks.py.
-SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder --durations 10
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 10
 test: $(READY)  ## run every test, the notebooks too, at the sizes in book/params/quick.yaml
 	rm -rf $(QUICK)
 	$(BIN)/python book/execute.py --prepare-only -f book/params/quick.yaml --out $(QUICK)

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import axe_playwright_python
-import filelock
 import pytest
 from playwright.sync_api import sync_playwright
 
@@ -27,21 +26,16 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Put the long and the needed first, the small last; with pytest-xdist, keep a file together for its fixtures.
+    """Put first what takes long and what is needed: the notebooks, and soon after them the book that is built of them.
 
-    The notebooks come first, since the book is built from them. The pages of the book come last, each by itself.
+    Some files lie between, so that no other worker of pytest-xdist is still at a notebook when the book asks for it.
     """
 
     def place(item):
-        if hasattr(item, "nbmake"):
-            return 0
-        of_a_page = item.path.stem == "test_site" and "site" in item.fixturenames
-        return 2 if of_a_page and item.name != "test_the_book_is_built" else 1
+        stem = item.path.stem
+        return 0 if hasattr(item, "nbmake") else 1 if stem < "test_exercises" else 2 if stem == "test_site" else 3
 
     items.sort(key=place)
-    for item in items:
-        if place(item) == 1:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")
@@ -69,15 +63,11 @@ def site(request):
     if "SAELITE_SITE" in os.environ:
         return Path(os.environ["SAELITE_SITE"]).resolve()
     shared = shared_folder(request.config)
-    out, failed = shared / "book", shared / "book.failed"
-    with filelock.FileLock(shared / "book.lock"):
-        if not (out / "html.key").is_file() and not failed.is_file():  # nobody has tried yet
-            hand_over(shared, out / "stage")
-            command = [sys.executable, ROOT / "book" / "build.py", "-f", QUICK, "--out", out]
-            built = subprocess.run(command, capture_output=True, text=True, env=os.environ | SECRETS)
-            if built.returncode:
-                failed.write_text(built.stdout + built.stderr)
-    assert not failed.is_file(), failed.read_text()
+    out = shared / "book"
+    hand_over(shared, out / "stage")
+    command = [sys.executable, ROOT / "book" / "build.py", "-f", QUICK, "--out", out]
+    built = subprocess.run(command, capture_output=True, text=True, env=os.environ | SECRETS)
+    assert built.returncode == 0, built.stdout + built.stderr
     return out / "html"
 
 
