@@ -30,6 +30,13 @@ HELD_OUT, MOST_HELD_OUT, SAMPLE, BLOCK = 0.1, 50_000, 50_000, 64
 LEAST_STEPS, LEAST_TURNED = 100, 0.9
 
 
+class Table(pd.DataFrame):
+    """A data frame that prints whole, whatever the width of the screen: what is left out is what misleads."""
+
+    def __repr__(self) -> str:
+        return self.to_string(index=False, float_format="{:.3f}".format)
+
+
 @dataclass
 class Comparison:
     """What :func:`compare` found.
@@ -62,7 +69,7 @@ class Comparison:
 
     def __repr__(self) -> str:
         said = [f"- {note}" for note in self.notes]
-        return "\n".join([self.table.to_string(index=False, float_format="{:.3f}".format), *said])
+        return "\n".join([repr(self.table), *said])
 
     def plot(self) -> Figure:
         """Explained variance of every SAE and seed as dots with intervals; the dotted line is the floor."""
@@ -266,7 +273,7 @@ def judged(
             said = contrast(own, theirs, margin=margin, paired=True)
             line |= {"difference": said["difference"], "difference_low": said["low"], "difference_high": said["high"]}
             line |= {"margin": margin, "verdict": said["verdict"]}
-    return pd.DataFrame([line for line, _ in found])
+    return Table([line for line, _ in found])
 
 
 def doubts(

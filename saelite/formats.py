@@ -46,11 +46,11 @@ HOOKS = {"residual": "hook_resid_post", "mlp": "hook_mlp_out", "attention": "hoo
 
 ABOUT = dict.fromkeys(("format", "architecture", "model", "site", "layer", "texts")) | {"scale": "none"}
 
+# What reading a file raises that is cut, changed, or of another kind than its name says.
 DAMAGED = (
     OSError, SafetensorError, json.JSONDecodeError, UnicodeDecodeError, EOFError, zipfile.BadZipFile, struct.error,
     pickle.UnpicklingError, RuntimeError, KeyError, TypeError, AttributeError,
 )  # fmt: skip
-"""What reading a file raises that is cut, changed, or of another kind than its name says."""
 
 
 def read(source: str | Path) -> tuple[SAE, dict[str, Any]]:

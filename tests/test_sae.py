@@ -80,7 +80,7 @@ def test_wrong_width_start_and_nan_are_refused_in_words():
         sae.calibrate(torch.tensor([[1.0] * 5, [float("inf")] * 5, [0.0] * 5]))
     with pytest.raises(ValueError, match=r"init has shape \(5, 40\)"):
         SAE(5, 40, TopK(2), init=torch.zeros(5, 40))
-    with pytest.raises(ValueError, match='"random" is neither'):
+    with pytest.raises(ValueError, match='"random" is none of these'):
         SAE(5, 40, TopK(2), init="random")
     with pytest.raises(ValueError, match="NaN"):
         cov(7, torch.full((9, 5), float("nan")))
