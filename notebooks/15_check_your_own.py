@@ -125,7 +125,7 @@ show(scales)
 
 # %%
 own = evaluate(sae, store.held_out[:4096])
-notes.append(foreign_sae.scale_in_words(scales))
+notes.append(foreign_sae.scale_in_words(scales, stated=sae.activation.target_l0))
 notes.append(
     f"On {min(4096, len(store.held_out)):,} held-out activations it has an L0 of {own.l0:.1f}, and {own.dead:.1%} of its latents never fire."
 )

@@ -67,7 +67,8 @@ def check(options: argparse.Namespace) -> None:
     norms_after = language_models.norms_after(lm, **at)
     notes = foreign_sae.at_odds(sae, about, model=options.model, d_model=lm.d_model, norms_after=norms_after, **at)
     store = harvest(lm, corpus, tokens=options.tokens, **at)
-    notes.append(foreign_sae.scale_in_words(foreign_sae.by_scale(sae, store.held_out[:4096], options.scale)))
+    scales = foreign_sae.by_scale(sae, store.held_out[:4096], options.scale)
+    notes.append(foreign_sae.scale_in_words(scales, stated=sae.activation.target_l0))
     print("\n".join(notes), flush=True)
 
     l0 = evaluate(sae, store.held_out[:4096]).l0

@@ -296,7 +296,7 @@ def doubts(
             table.loc[short, "verdict"] = "trained too little"
             found.setdefault(
                 "short",
-                f"Trained too little to judge: after {steps:,} steps the {trained} SAE's directions have a median "
+                f'Trained too little to judge: after {steps:,} steps the directions of the SAE "{trained}" have a median '
                 f"cosine of {turned:.2f} to their random start. A baseline that looks as good may only be as "
                 "unfinished; train for more epochs or on more activations.",
             )
@@ -319,7 +319,7 @@ def doubts(
     for row in table[table["baseline"] == trained].itertuples():
         asked = saes[trained][row.seed].activation.target_l0
         if asked and abs(row.l0 - asked) > 0.05 * asked:
-            said = f"The {trained} SAE has a measured L0 of {row.l0:.1f}, more than 5% off the {asked} asked for."
+            said = f'The SAE "{trained}" has a measured L0 of {row.l0:.1f}, more than 5% off the {asked} asked for.'
             found.setdefault("l0", said)
     if (table["verdict"] == "nothing to match").any():
         found["floor"] = f"The {against} SAE is itself no better than an untrained one: there is nothing to match."

@@ -106,6 +106,21 @@ def test_baselines_have_the_architecture_and_the_measured_l0():
     assert type(foreign_sae.matched(one_threshold, 6.6, x)[0][1]) is BatchTopK
 
 
+def test_more_active_latents_than_it_was_trained_for_are_no_sign_of_a_wrong_scale():
+    table = pd.DataFrame(
+        {
+            "convention": ["as the model gives them", "mean norm sqrt(d_in)"],
+            "factor": [1.0, 1.44],
+            "explained_variance": [0.87, 0.93],
+            "l0": [14.1, 21.1],
+        }
+    )
+    assert "scale=1.44" in foreign_sae.scale_in_words(table)
+    assert "nothing says that the input scale is wrong" in foreign_sae.scale_in_words(table, stated=14)
+    silent = table.assign(explained_variance=[0.2, 0.87], l0=[2.0, 14.1])
+    assert "scale=1.44" in foreign_sae.scale_in_words(silent, stated=14)
+
+
 @pytest.mark.parametrize("l0", [0.2, 30.0])
 def test_an_sae_that_is_not_sparse_has_no_match(l0):
     with pytest.raises(ValueError, match=f"has {l0} of 40 latents active"):

@@ -132,17 +132,21 @@ def by_scale(sae: SAE, x: torch.Tensor, scale: float = 1.0) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def scale_in_words(table: pd.DataFrame, by: float = 0.05) -> str:
+def scale_in_words(table: pd.DataFrame, by: float = 0.05, stated: float | None = None) -> str:
     """What a table of :func:`by_scale` says, in a sentence or two.
 
     Only the named conventions count. A convention speaks for itself if it explains more by `by` at least, or not much
     less with half as many active latents: an SAE with thresholds that is given too much lets too many latents pass, and
-    may explain more than it was trained to.
+    may explain more than it was trained to. So where the L0 that it was trained for is `stated`, no convention counts
+    that takes it further from that.
     """
     named = table[~table["convention"].str.startswith("times")]
     given = named.iloc[0]
     gain = named["explained_variance"] - given["explained_variance"]
     better = named[(gain >= by) | ((gain >= -2 * by) & (named["l0"] <= given["l0"] / 2))]
+    if stated:
+        off = np.log(named["l0"].clip(lower=1e-6) / stated).abs()
+        better = better[off[better.index] <= off.iloc[0] + 0.05]
     said = (
         f"{given['convention'].capitalize()}, activations are explained to {given['explained_variance']:.2f} with an "
         f"L0 of {given['l0']:.1f}"

@@ -105,7 +105,7 @@ def check(
     own = evaluate(mine, x)
     sample = spread_sample(train_rows)
     notes = [
-        foreign_sae.scale_in_words(foreign_sae.by_scale(mine, x[:4096], scale)),
+        foreign_sae.scale_in_words(foreign_sae.by_scale(mine, x[:4096], scale), stated=mine.activation.target_l0),
         f"On {len(x):,} held-out activations its L0 is {own.l0:.1f}, and {own.dead:.1%} of its latents never fire.",
     ]
     saes, histories = {YOURS: [mine]}, {}
