@@ -296,7 +296,7 @@ def doubts(
             table.loc[short, "verdict"] = "trained too little"
             found.setdefault(
                 "short",
-                f'Trained too little to judge: after {steps:,} steps the directions of the SAE "{trained}" have a median '
+                f'Trained too little to judge: after {steps:,} steps the directions of "{trained}" have a median '
                 f"cosine of {turned:.2f} to their random start. A baseline that looks as good may only be as "
                 "unfinished; train for more epochs or on more activations.",
             )
