@@ -149,7 +149,7 @@ def evaluate(
         fired = fired + (code != 0).sum(dim=0).cpu()
     error, frequency = torch.cat(errors).numpy(), fired.double() / n
     interval = _with_interval(error, torch.cat(variances).numpy(), groups)
-    return Scores(*interval, frequency.sum().item(), (fired == 0).double().mean().item(), frequency, error)
+    return Scores(*interval, fired.sum().item() / n, (fired == 0).double().mean().item(), frequency, error)
 
 
 def explained_variance_interval(
