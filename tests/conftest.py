@@ -12,6 +12,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one of several, so torch, which is no
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test needs a network, and without one each that names a model asks in vain
 
+import torch
 from quick_notebooks import QUICK, ROOT, SECRETS, Keeper, hand_over, shared_folder
 
 WIDTHS = {"desktop": 1280, "phone": 390}
@@ -36,6 +37,12 @@ def pytest_collection_modifyitems(items):
         return 0 if hasattr(item, "nbmake") else 1 if stem < "test_exercises" else 2 if stem == "test_site" else 3
 
     items.sort(key=place)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Chance begins anew with each test, before its fixtures: what ran before it on its worker is no part of it."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
