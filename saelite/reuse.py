@@ -146,8 +146,6 @@ def fingerprint(sae: torch.nn.Module) -> str:
     activation = getattr(sae, "activation", None)
     settings = getattr(activation, "settings", dict)()
     digest = hashlib.sha256(f"{type(sae).__name__} {type(activation).__name__} {settings}".encode())
-    with contextlib.suppress(OSError):  # without its source the tensors have to do
-        digest.update("".join(sources_of(activation)).encode())
     if type(sae) is not SAE:
         digest.update(repr(sae).encode())
         for name, module in sae.named_modules():
@@ -216,22 +214,28 @@ def _lent(sae: torch.nn.Module, device: str) -> Iterator[None]:
 
 
 def _remembered(evaluation: Any, sae: torch.nn.Module | None = None) -> pd.DataFrame:
+    try:
+        sources = sources_of(evaluation, sae, getattr(sae, "activation", None))
+    except OSError:  # of a class typed at a prompt nothing tells whether it is the one of before
+        return _scored(evaluation, sae)
     made_of = {
+        "own_classes": sources,
         "evaluation": type(evaluation).__name__,
         "settings": evaluation.settings,
         "sae": None if sae is None else fingerprint(sae),
         "code": code_of(sys.modules[__name__], sys.modules.get(type(evaluation).__module__)),
     }
-    with contextlib.suppress(OSError):
-        made_of["own_classes"] = sources_of(evaluation)
     file = cache.folder() / "tables" / f"{type(evaluation).__name__.lower()}-{cache.key(**made_of)}.parquet"
     with cache.only_maker(file) as missing:
         if missing:
-            if sae is None:
-                table = evaluation.references()
-            else:
-                with _lent(sae, "cuda" if torch.cuda.is_available() else "cpu"):
-                    table = evaluation(sae)
+            table = _scored(evaluation, sae)
             with files.atomic_file(file, checksums=True) as made:
                 table.to_parquet(made, index=False)
         return pd.read_parquet(file)
+
+
+def _scored(evaluation: Any, sae: torch.nn.Module | None) -> pd.DataFrame:
+    if sae is None:
+        return evaluation.references()
+    with _lent(sae, "cuda" if torch.cuda.is_available() else "cpu"):
+        return evaluation(sae)

@@ -98,3 +98,18 @@ def test_an_evaluation_that_lacks_what_one_must_have_is_refused_when_it_is_made(
 
     with pytest.raises(TypeError, match="references"):
         Half()
+
+
+def test_a_class_typed_at_a_prompt_is_scored_anew_since_its_source_cannot_be_read(saes):
+    def typed(score):
+        scope = {"Counting": Counting, "pd": pd, "__name__": "__main__"}
+        exec(
+            "class Typed(Counting):\n"
+            "    def __call__(self, sae):\n"
+            f"        return pd.DataFrame({{'metric': 'm', 'item': ['a'], 'score': [{score}]}})\n",
+            scope,
+        )
+        return scope["Typed"](seed=0)
+
+    assert over(saes, typed(1.0), progress=False)["score"].tolist() == [1.0] * 3
+    assert over(saes, typed(2.0), progress=False)["score"].tolist() == [2.0] * 3
